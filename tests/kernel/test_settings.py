@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from keepaliveD.cli.asking import ask
+from tests.support.patience import SOON
 from tests.support.processes import SCAN, TUNED, Home, configuration
 from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
 
@@ -18,13 +20,15 @@ THREE_SCANS = 3 * SCAN
 
 def test_ours_is_reapplied_within_one_scan_over_what_somebody_else_wrote(tmp_path: Path) -> None:
     """The log names what was found and what stands again; what was found last is what is given back."""
-    with Namespace() as host, Home(tmp_path, configuration()).daemon(host) as daemon:
+    asked = ("env", f"RUNTIME_DIRECTORY={tmp_path}")
+    with Namespace() as host, Home(tmp_path, configuration()).daemon(host, through=asked) as daemon:
         host.set_sysctl(TIME, 99)
-        drift = daemon.expect("drift", within=2 * SCAN, KEEPALIVE_FOUND=99)
-        assert (drift["KEEPALIVE_SYSCTL"], drift["KEEPALIVE_VALUE"]) == (TIME, TUNED[TIME])
+        assert ask(tmp_path / "control", "Scan", patience=SOON) == {}  # it is answered after one
         assert host.keepalive == TUNED
+        drift = daemon.expect("drift", KEEPALIVE_FOUND=99)
+        assert (drift["KEEPALIVE_SYSCTL"], drift["KEEPALIVE_VALUE"]) == (TIME, TUNED[TIME])
         host.set_sysctl(TIME, 98)
-        time.sleep(2 * SCAN)
+        assert ask(tmp_path / "control", "Scan", patience=SOON) == {}
         assert host.keepalive == TUNED
         daemon.stop()
         assert host.keepalive == UNTUNED | {TIME: 98}

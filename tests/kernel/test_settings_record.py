@@ -23,6 +23,8 @@ FOUND = {TIME: 7001, INTERVAL: 71, PROBES: 8}
 THEIRS = 4321
 STRACE = ("strace", "-f", "-D", "-qq", "--seccomp-bpf", "--output=/dev/null")  # -D: the program keeps its process id
 
+STOPPING = tuple(word for word in STRACE if word != "--seccomp-bpf")  # by which strace would deliver no signal
+
 
 def failing(calls: str, how: str) -> tuple[str, ...]:
     """Run what follows with this done to these system calls."""
@@ -55,6 +57,13 @@ def awaited(what: Callable[[], bool], within: float = SOON) -> bool:
     return true
 
 
+def goes_on(pid: int, done: bool) -> bool:
+    """Wake a process that may be stopped, or is just about to be, unless it is done; return whether it is."""
+    if not done:
+        os.kill(pid, signal.SIGCONT)
+    return done
+
+
 @pytest.fixture
 def host() -> Iterator[Namespace]:
     with Namespace() as host:
@@ -67,13 +76,13 @@ def host() -> Iterator[Namespace]:
 def test_a_value_written_by_others_before_our_write_is_what_they_get_back(tmp_path: Path, host: Namespace) -> None:
     """Between the look at a setting and the write there is the record, which may take long on a busy disk."""
     home = Home(tmp_path, configuration())
-    slow = failing("fsync", "delay_enter=300ms:when=1")
+    slow = (*STOPPING, "--trace=fsync", "--inject=fsync:signal=SIGSTOP:when=1")
     with home.starting(host, through=slow) as daemon:
         assert awaited(lambda: any(home.state.glob("found*.new")))
         host.set_sysctl(TIME, THEIRS)
+        assert awaited(lambda: goes_on(daemon.pid, bool(daemon.heard("started"))))
         applied = daemon.expect("applied", within=SOON, KEEPALIVE_SYSCTL=TIME)
         assert applied["KEEPALIVE_FOUND"] == THEIRS
-        daemon.expect("started")
         assert host.keepalive == TUNED
         daemon.stop()
         assert host.keepalive == UNTUNED | {TIME: THEIRS}
@@ -84,11 +93,12 @@ def test_a_value_written_by_others_while_ours_is_restored_stays(tmp_path: Path, 
     home = Home(tmp_path, configuration())
     leave_behind(home, host)
     path = "/proc/sys/" + TIME.replace(".", "/")
-    slow = (*STRACE, f"--trace-path={path}", "--trace=openat", "--inject=openat:delay_enter=1s:when=2")
+    slow = (*STOPPING, f"--trace-path={path}", "--trace=openat", "--inject=openat:signal=SIGSTOP:when=2")
     with host.running(*slow, *CTL, "restore", f"--state-dir={home.state}") as process:
         assert awaited(lambda: host.keepalive == UNTUNED | {TIME: TUNED[TIME]})
         host.set_sysctl(TIME, THEIRS)
-        assert process.wait(SOON) == 0
+        assert awaited(lambda: goes_on(process.pid, process.poll() is not None))
+        assert process.returncode == 0
     assert host.keepalive == UNTUNED | {TIME: THEIRS}
 
 
