@@ -15,18 +15,17 @@ from urllib.request import urlopen
 
 from keepaliveD.cli.asking import ask
 from tests.packaging.test_prometheus import RULES
-from tests.support.patience import SOON, unserved
+from tests.support.patience import SOON, pause, unserved
 from tests.support.processes import CTL, ENABLE, SCAN, Home, arming, configuration, program
 from tests.support.rig import Namespace, Rig
 
-TIMEOUT = 120  # seconds without a packet after which the firewall forgets
+TIMEOUT = 600  # seconds without a packet after which the firewall forgets
 EXPORTER, PROMETHEUS = "127.0.0.1:9272", "127.0.0.1:9090"
 CONFIGURATION = f"""
-global: {{scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}}
+global: {{scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 500ms}}
 rule_files: [rules.yml]
 scrape_configs:
   - job_name: keepalive
-    scrape_interval: 500ms
     static_configs: [{{targets: ["{EXPORTER}"]}}]
 """
 UNTOUCHED = "apply = false"
@@ -96,16 +95,17 @@ def test_an_alert_fires_when_a_connection_goes_bare_and_resolves_when_it_is_arme
         assert "TcpKeepaliveConnectionsAtRisk" not in watching.alerts()
         with program(rig):
             until(lambda: watching.value('sum(tcp_keepalive_connections{verdict="bare"})') == 1)
-            until(lambda: "TcpKeepaliveConnectionsAtRisk" in watching.alerts())
-            alert = watching.alerts()["TcpKeepaliveConnectionsAtRisk"]
+            alert = until(lambda: watching.alerts().get("TcpKeepaliveConnectionsAtRisk"))
+            assert alert
             assert (alert["job"], alert["instance"]) == ("keepalive", EXPORTER)
             assert alert["unit"]
             daemon.reload(arming(ENABLE, timeout=TIMEOUT))
             daemon.expect("armed")
             until(lambda: "TcpKeepaliveConnectionsAtRisk" not in watching.alerts())
             assert until(lambda: watching.value('sum(tcp_keepalive_armings_total{result="armed"})')) == 1
-            assert watching.value('tcp_keepalive_connections{path="rig", verdict="safe", keepalive="on"}') == 1
-            assert not watching.alerts().keys() & {"TcpKeepaliveDown", "TcpKeepaliveScansStopped"}
+            # at once, but for a scrape that a busy machine was too slow for
+            until(lambda: watching.value('tcp_keepalive_connections{path="rig", verdict="safe", keepalive="on"}') == 1)
+            until(lambda: not watching.alerts().keys() & {"TcpKeepaliveDown", "TcpKeepaliveScansStopped"})
         daemon.stop()
         until(lambda: "TcpKeepaliveDown" in watching.alerts())
         exporter.send_signal(signal.SIGTERM)
@@ -130,12 +130,12 @@ def test_clients_of_the_exporter_delay_no_scan(rig: Rig, tmp_path: Path) -> None
 
 def pace(daemon: int, control: Path) -> float:
     """The seconds from one scan to the next, without those for which other programs had the daemon's processor."""
-    begin, first, before = time.monotonic(), scans(control), unserved(daemon)
+    begin, first, before, overslept = time.monotonic(), scans(control), unserved(daemon), 0.0
     after, took, made = dict(before), 0.0, 0
     while made < SCANS and took < SCANS * LATE:
-        time.sleep(SCAN)
+        overslept += pause(SCAN)
         after |= unserved(daemon)
-        took = time.monotonic() - begin - sum(after.values()) + sum(before.values())
+        took = time.monotonic() - begin - max(overslept, sum(after.values()) - sum(before.values()))
         made = scans(control) - first
     return took / max(made, 1)
 

@@ -110,16 +110,16 @@ def test_why_says_what_undo_restores(rig: Rig, tmp_path: Path) -> None:
 
 
 def test_what_was_undone_by_hand_is_seen_at_once(rig: Rig, tmp_path: Path) -> None:
-    """Although the daemon would scan a minute later."""
-    slow = arming(ENABLE, timeout=TIMEOUT).replace(f'"{SCAN}s"', '"60s"').replace(f'"{WARNING_TIME}s"', '"60s"')
+    """Although the daemon would scan minutes later."""
+    slow = arming(ENABLE, timeout=TIMEOUT).replace(f'"{SCAN}s"', '"5min"').replace(f'"{WARNING_TIME}s"', '"5min"')
     home = Home(tmp_path, slow)
     with program(rig) as asked, home.daemon(rig.client, through=("env", f"RUNTIME_DIRECTORY={tmp_path}")) as daemon:
         daemon.expect("armed", **asked.endpoints)
         ask(tmp_path / "control", "Scan", patience=SOON)
-        assert ask(tmp_path / "control", "Status")["connections"]["safe"] == 1
+        assert ask(tmp_path / "control", "Status", patience=SOON)["connections"]["safe"] == 1
         status, *_ = undo(rig, home, asked.pid, asked=tmp_path)
         assert status == 0
-        assert ask(tmp_path / "control", "Status")["connections"]["bare"] == 1
+        assert ask(tmp_path / "control", "Status", patience=SOON)["connections"]["bare"] == 1
         daemon.stop()
 
 

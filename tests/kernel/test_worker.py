@@ -14,10 +14,10 @@ import pytest
 
 from keepaliveD.platforms.linux import capabilities
 from tests.support.loopback import FORGOTTEN, Host, ends_at_once, forgetful, near_end
+from tests.support.patience import SOON, wait_for
 from tests.support.processes import ENABLE, MUTE, TUNED, Daemon, next_line
 from tests.support.rig import Namespace
 
-SOON = 40.0
 THEIRS = 1 << capabilities.SYS_ADMIN | 1 << 19  # and CAP_SYS_PTRACE
 
 
@@ -37,6 +37,11 @@ def worker_of(daemon: Daemon) -> int:
     return int(found[-1])
 
 
+def of_threads(daemon: Daemon) -> set[int]:
+    """The effective capabilities that its threads have."""
+    return {effective(task) for task in Path(f"/proc/{daemon.pid}/task").iterdir()}
+
+
 def effective(task: Path) -> int:
     """Its effective capabilities, a bit each."""
     (line,) = [line for line in (task / "status").read_text(encoding="ascii").splitlines() if "CapEff" in line]
@@ -49,7 +54,8 @@ def test_the_daemon_has_no_capability_that_only_its_worker_uses(host: Host) -> N
         for _ in range(2):
             sock = host.connection()
             daemon.expect("armed", within=SOON, **near_end(sock))
-            (ours,) = {effective(task) for task in Path(f"/proc/{daemon.pid}/task").iterdir()}
+            wait_for(lambda: len(of_threads(daemon)) == 1)  # one of them may be in the midst of a change
+            (ours,) = of_threads(daemon)
             assert ours & THEIRS == 0
             assert ours >> capabilities.NET_ADMIN & 1
             worker = worker_of(daemon)
