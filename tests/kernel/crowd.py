@@ -9,7 +9,7 @@ import asyncio
 import sys
 
 WORD = b"word"
-PATIENCE = 20  # seconds to wait for all answers
+PATIENCE = 60  # seconds to wait for all answers
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

@@ -17,24 +17,28 @@ from tests.support.versions import ITERATOR, since
 pytestmark = since(ITERATOR)
 
 FORGETTING = "net.netfilter.nf_conntrack_tcp_timeout_established"
-FORGETS = 8  # seconds, the firewall
+FORGETS = 12  # seconds, the firewall
 BELIEVED = 100  # seconds, the configuration
 SHORT = 3  # seconds of a silence that every connection survives
 TALKERS = 5  # at each of two addresses
 
 
-def die(rig: Rig) -> None:
-    """Connections to two peers survive short silences, and die in a longer one."""
+def die(rig: Rig) -> float:
+    """Connections to two peers survive short silences, and die in a longer one; return how long a short one may be."""
     with contextlib.ExitStack() as stack:
         rig.firewall.set_sysctl(FORGETTING, round(SOON))  # a busy machine takes longer than FORGETS to start them
         talkers = [stack.enter_context(program(rig, family)) for family in (AF_INET, AF_INET6) for _ in range(TALKERS)]
-        rig.firewall.set_sysctl(FORGETTING, FORGETS)
         assert set(all_speak(talkers)) == {"answered"}
+        began = time.monotonic()
         for _ in range(2):
             time.sleep(SHORT)  # the silence is what is counted
             assert set(all_speak(talkers)) == {"answered"}
+        survived = time.monotonic() - began
+        rig.firewall.set_sysctl(FORGETTING, FORGETS)
+        assert set(all_speak(talkers)) == {"answered"}
         time.sleep(FORGETS + 2)
         assert set(all_speak(talkers)) == {"ECONNRESET"}
+        return survived
 
 
 def test_deaths_in_shorter_silences_are_advised_about(tmp_path: Path) -> None:
@@ -42,13 +46,13 @@ def test_deaths_in_shorter_silences_are_advised_about(tmp_path: Path) -> None:
     home = Home(tmp_path, configuration("apply = false", 'arm = "observe"', timeout=BELIEVED))
     asking = ("env", f"RUNTIME_DIRECTORY={tmp_path}")
     with Rig("reject", timeout=FORGETS) as rig, home.daemon(rig.client, through=asking) as daemon:
-        die(rig)
+        survived = die(rig)
         advice = daemon.expect("advice", SOON)
         assert advice["KEEPALIVE_PATH"] == "rig"
         assert advice["KEEPALIVE_COUNT"] >= 3
         assert "is probably too long: " in advice["MESSAGE"]
         assert "until then" not in advice["MESSAGE"]
-        assert 1 <= advice["KEEPALIVE_AT_LEAST_SEC"] <= FORGETS
+        assert 1 <= advice["KEEPALIVE_AT_LEAST_SEC"] <= max(survived, FORGETS)
         assert FORGETS <= advice["KEEPALIVE_AT_MOST_SEC"] < BELIEVED
         listed = rig.client.run(*asking, *CTL, "paths", "--json", home.options[1])
         assert f"as of the last scan by tcp-keepalived (process {daemon.pid}), " in listed.stderr
@@ -68,7 +72,7 @@ def test_deaths_shorten_a_guess_and_the_next_warning_says_that_it_is_evidence(tm
         assert advice["MESSAGE"].endswith("until then verdicts follow it, and arming keeps to 4min")
         for _ in range(TALKERS):  # a busy machine may look at one only when its time is over
             with program(rig) as quiet:
-                warnings = daemon.heard("bare", within=FORGETS, **quiet.endpoints)
+                warnings = daemon.heard("bare", within=2 * FORGETS, **quiet.endpoints)
             if warnings:
                 break
         warning = warnings[0]

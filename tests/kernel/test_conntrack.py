@@ -19,7 +19,7 @@ from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.linux.bpf import conntrack as bpf
 from keepaliveD.platforms.linux.bpf.conntrack import BpfConntrack
 from keepaliveD.platforms.linux.reading.conntrack import Conntrack
-from tests.kernel.test_own_firewall import FORGETS, TIMEOUT, guarded
+from tests.kernel.test_own_firewall import FORGETS, LONG, guarded
 from tests.support.patience import SOON
 from tests.support.processes import Program, program
 from tests.support.rig import Namespace, Rig
@@ -62,6 +62,16 @@ def answers(way: Conntrack, here: Namespace, asked: Column, *others: Namespace) 
     return here.inside(lambda: way.ask(asked, paths))
 
 
+def agreed(ways: list[Conntrack], here: Namespace, asked: Column, *others: Namespace) -> tuple[Column, Column]:
+    """What both ways say, netlink first, once it is the same: the machine may stand still while one is asked."""
+    deadline = time.monotonic() + SOON
+    while True:
+        netlink, by_bpf = (answers(way, here, asked, *others) for way in ways)
+        if same(netlink, by_bpf):
+            return netlink, by_bpf
+        assert time.monotonic() < deadline, (netlink, by_bpf)
+
+
 def same(one: Column, other: Column) -> bool:
     """Whether both say the same, up to the second that passes in between."""
     return all(
@@ -74,24 +84,21 @@ def same(one: Column, other: Column) -> bool:
 
 
 def test_both_ways_know_connections_of_both_families_and_none_that_is_not_there() -> None:
-    with guarded(picks_up=1) as rig, program(rig, AF_INET) as four, program(rig, AF_INET6) as six:
-        rig.client.set_sysctl(FORGETS, 3600)
+    with guarded(picks_up=1, timeout=LONG) as rig, program(rig, AF_INET) as four, program(rig, AF_INET6) as six:
         for each in (four, six):
             assert each.speak() == "answered"
         here = rig.client.inode
         unknown = flow(here, ("192.0.2.1", 1), ("192.0.2.2", 2)), flow(here, ("2001:db8::1", 1), ("2001:db8::2", 2))
         asked = flows(flow_of(here, four), unknown[0], flow_of(here, six), unknown[1])
         with both(rig.client) as ways:
-            netlink, by_bpf = (answers(way, rig.client, asked) for way in ways)
-        assert same(netlink, by_bpf)
+            _, by_bpf = agreed(ways, rig.client, asked)
         assert by_bpf["found"].tolist() == [True, False, True, False]
         assert (by_bpf["forgets_in"][[0, 2]] > 3600 - 60).all()
         assert (by_bpf["timeout"][[0, 2]] == 3600).all()
 
 
 def test_more_connections_than_there_is_room_for_are_asked_about_in_turns() -> None:
-    with guarded() as rig, program(rig) as one:
-        rig.client.set_sysctl(FORGETS, 3600)
+    with guarded(timeout=LONG) as rig, program(rig) as one:
         assert one.speak() == "answered"
         here = rig.client.inode
         unknown = flow(here, ("192.0.2.1", 1), ("192.0.2.2", 2))
@@ -101,8 +108,7 @@ def test_more_connections_than_there_is_room_for_are_asked_about_in_turns() -> N
 
 
 def test_of_a_connection_to_which_another_timeout_applies_both_claim_none() -> None:
-    with guarded() as rig, program(rig) as closing_one:
-        rig.client.set_sysctl(FORGETS, 3600)
+    with guarded(timeout=LONG) as rig, program(rig) as closing_one:
         assert closing_one.speak() == "answered"
         closing_one.far.shutdown(SHUT_WR)
         asked = flows(flow_of(rig.client.inode, closing_one))
@@ -118,15 +124,13 @@ def test_of_a_connection_to_which_another_timeout_applies_both_claim_none() -> N
 @pytest.mark.parametrize("sysctl", ["max_retrans", "unacknowledged"])
 def test_where_a_timeout_for_what_is_not_acknowledged_may_apply_both_claim_none(sysctl: str) -> None:
     """It replaces a longer one, also while a window is closed; the entry does not say which one applies."""
-    with guarded() as rig, program(rig) as one:
-        rig.client.set_sysctl(FORGETS, 3600)
+    with guarded(timeout=LONG) as rig, program(rig) as one:
         assert one.speak() == "answered"
         asked = flows(flow_of(rig.client.inode, one))
         for replacing, claimed in ((3601, 3600), (3599, np.nan), (300, 3600)):
             rig.client.set_sysctl(f"net.netfilter.nf_conntrack_tcp_timeout_{sysctl}", replacing)
             with both(rig.client) as ways:
-                netlink, by_bpf = (answers(way, rig.client, asked) for way in ways)
-            assert same(netlink, by_bpf)
+                _, by_bpf = agreed(ways, rig.client, asked)
             assert by_bpf["found"].all()
             assert np.array_equal(by_bpf["timeout"], [claimed], equal_nan=True)
 
@@ -134,7 +138,7 @@ def test_where_a_timeout_for_what_is_not_acknowledged_may_apply_both_claim_none(
 @pytest.mark.parametrize(("contains", "passes"), [(1800, 3600), (3600, 1800)])
 def test_both_look_into_the_namespace_of_a_container_and_into_the_hosts(contains: int, passes: int) -> None:
     """The sooner of both counts: with equal ones, a rounded second would decide."""
-    with Rig("drop", timeout=TIMEOUT) as rig, program(rig) as contained:
+    with Rig("drop", timeout=LONG) as rig, program(rig) as contained:
         rig.client.set_sysctl(FORGETS, contains)
         rig.firewall.set_sysctl(FORGETS, passes)
         rig.client.nft(
@@ -143,8 +147,7 @@ def test_both_look_into_the_namespace_of_a_container_and_into_the_hosts(contains
         assert contained.speak() == "answered"
         asked = flows(flow_of(rig.client.inode, contained))
         with both(rig.firewall) as ways:
-            netlink, by_bpf = (answers(way, rig.firewall, asked, rig.client) for way in ways)
-        assert same(netlink, by_bpf)
+            _, by_bpf = agreed(ways, rig.firewall, asked, rig.client)
         assert by_bpf["timeout"].tolist() == [1800]
 
 
@@ -153,7 +156,7 @@ def test_where_bpf_fails_netlink_is_asked_from_then_on() -> None:
         def ask(self, *_: Column) -> None:
             raise KernelError("out of memory")
 
-    with guarded() as rig, program(rig) as one:
+    with guarded(timeout=LONG) as rig, program(rig) as one:
         assert one.speak() == "answered"
         asked = flows(flow_of(rig.client.inode, one))
         with both(rig.client, Failing) as (_, failing):

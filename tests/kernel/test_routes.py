@@ -89,7 +89,7 @@ TALKERS = 2  # by each uplink
 @contextlib.contextmanager
 def two_uplinks() -> Iterator[Rig]:
     """A rig whose client reaches one more address of the server by an uplink of its own."""
-    with Rig("reject") as rig:
+    with Rig("reject", timeout=600) as rig:
         rig.client.ip(
             f"link add radio type veth peer name radio netns {rig.server.pid}",
             "address add 10.99.8.1/24 dev radio",

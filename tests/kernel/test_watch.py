@@ -55,11 +55,7 @@ def test_each_connection_is_a_line_with_its_seconds_left(rig: Rig, shown: Termin
         first = shown.shows(rf"^bare\? +(\S+(?: \S+)?)  .*10\.99\.2\.2:{port}\b")
         shown.shows(r"^\d\d:\d\d:\d\d  2 connections: 1 bare[?], 1 safe")
         shown.shows(r"^next hour \S*█\S* 1 cut expected")
-        lines = shown.lines
-        row = {name: next(at for at, line in enumerate(lines) if line.startswith(name)) for name in ("bare", "safe")}
-        assert row["bare"] + 1 == row["safe"]
-        assert str(other) in lines[row["safe"]]
-        assert lines[row["bare"] - 1].startswith("VERDICT")
+        shown.shows(rf"^VERDICT.*\nbare.*\nsafe.*{other}")  # one look may come in the midst of a frame
         shown.is_rid_of(rf"^bare\?? +{re.escape(first[1])}  ")
         assert all(len(line) <= int(shown.about("pane_width")) for line in shown.lines)
 
