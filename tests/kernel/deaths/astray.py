@@ -9,7 +9,7 @@ from socket import AF_INET, AF_INET6, SHUT_WR, socket
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths import scenes
 from tests.kernel.deaths.rig import CLIENT, SERVER, vanish
-from tests.kernel.deaths.scenes import HOLD, Play, Scene, abort, keepalive, send, stay_quiet, wait_for_end
+from tests.kernel.deaths.scenes import HOLD, PATIENCE, Play, Scene, abort, keepalive, send, stay_quiet, wait_for_end
 from tests.kernel.deaths.strange import over_a_link_of_its_own
 from tests.kernel.deaths.stranger import at_a_router
 
@@ -125,7 +125,7 @@ def program_is_killed_while_it_sends(play: Play) -> None:
             client.send(b"x" * 65536)
     program = play.hold(client, *HOLD)
     program.kill()
-    program.wait(30)
+    program.wait(PATIENCE)
     while server.recv(1 << 20):
         pass
     server.close()

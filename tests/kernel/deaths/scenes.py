@@ -52,6 +52,7 @@ from tests.support.rig import FORKING
 
 End = Literal["client", "server"]
 
+PATIENCE = 60  # seconds for what a busy machine does soon
 QUIET = 3.0  # seconds: longer than a busy connection is silent
 FIRST_PORT = 5_000
 NO_LINGER = struct.pack("ii", 1, 0)
@@ -90,7 +91,7 @@ class Play:
         family = self.scene.family
         listener = self.listen(backlog)
         client = self.stack.enter_context(self.rig.client.inside(lambda: socket(family)))
-        client.settimeout(30)
+        client.settimeout(PATIENCE)
         if source:
             client.bind((source, 0))
         client.connect((SERVER[family], self.port))
@@ -103,14 +104,14 @@ class Play:
         family = self.scene.family
         address = (SERVER[family], self.port)
         listener = self.rig.server.inside(lambda: create_server(address, family=family, backlog=backlog))
-        listener.settimeout(30)
+        listener.settimeout(PATIENCE)
         return self.stack.enter_context(listener)
 
     def accept(self, client: socket, listener: socket) -> socket:
         """Return the far end of a client that has connected, once each has said a word."""
         server, _ = listener.accept()
         self.stack.enter_context(server)
-        server.settimeout(30)
+        server.settimeout(PATIENCE)
         self.opened(client)
         self.talk(client, server)
         return server
@@ -403,7 +404,7 @@ def peer_comes_back_on_the_same_port(play: Play) -> None:
     vanish(client)
     again = play.stack.enter_context(play.rig.client.inside(lambda: socket(family)))
     again.bind(address)
-    again.settimeout(30)
+    again.settimeout(PATIENCE)
     again.connect((SERVER[family], play.port))
 
 
@@ -468,7 +469,7 @@ def wrote_after_the_peer_had_closed(play: Play) -> None:
 def closed_while_data_was_on_its_way(play: Play) -> None:
     client, server = play.open()
     client.sendall(b"x" * 40_000)
-    server.settimeout(30)
+    server.settimeout(PATIENCE)
     server.recv(1)
     client.close()
     server.close()
@@ -525,14 +526,14 @@ def listener_overflows(play: Play) -> None:
     play.listen(backlog=2)  # has room for three
     clients = [play.stack.enter_context(play.rig.client.inside(lambda: socket(family))) for _ in range(4)]
     for client in clients[:2]:
-        client.settimeout(30)
+        client.settimeout(PATIENCE)
         client.connect((SERVER[family], play.port))
     play.fail("drop_acknowledgements")  # so that the next two come at once, when the server asks for them again
     for client in clients[2:]:
-        client.settimeout(30)
+        client.settimeout(PATIENCE)
         client.connect((SERVER[family], play.port))
     play.heal("drop_acknowledgements")
-    overflown, _, _ = select(clients[2:], [], [], 30)
+    overflown, _, _ = select(clients[2:], [], [], PATIENCE)
     play.opened(overflown[0])
 
 
@@ -591,7 +592,7 @@ def peer_does_not_read(play: Play) -> None:
     with contextlib.suppress(TimeoutError):
         while True:
             client.send(b"x" * 65536)
-    client.settimeout(30)
+    client.settimeout(PATIENCE)
     wait_for_end(client)
 
 
@@ -621,7 +622,7 @@ def path_dies_while_the_peer_does_not_read(play: Play) -> None:
         while True:
             client.send(b"x" * 65536)
     play.fail("drop_there", "drop_back")
-    client.settimeout(60)
+    client.settimeout(PATIENCE)
     wait_for_end(client)
 
 
@@ -684,7 +685,7 @@ def program_takes_more_memory_than_there_is(play: Play) -> None:
     greedy = play.hold(client, "sh", "-c", f"{join}; echo; read begin; exec tail /dev/zero")
     assert greedy.stdin
     greedy.stdin.close()
-    greedy.wait(30)
+    greedy.wait(PATIENCE)
 
 
 @scene(Cause.PROGRAM_ENDED)

@@ -38,6 +38,7 @@ from tests.kernel.deaths.rig import ACK, CLIENT, RECEIVED, RST, SENT, SERVER, SY
 from tests.kernel.deaths.scenes import (
     HOLD,
     MD5_KEY,
+    PATIENCE,
     TCP_MD5SIG,
     Play,
     Scene,
@@ -76,11 +77,11 @@ def through_a_proxy(play: Play) -> tuple[socket, socket]:
     )
     proxy = play.stack.enter_context(play.rig.client.inside(lambda: create_server(("0.0.0.0", own))))
     client = play.stack.enter_context(play.rig.client.inside(socket))
-    client.settimeout(30)
+    client.settimeout(PATIENCE)
     client.connect((SERVER[AF_INET], play.port))
     far, _ = proxy.accept()
     play.stack.enter_context(far)
-    far.settimeout(30)
+    far.settimeout(PATIENCE)
     play.opened(client)
     play.talk(client, far)
     directly(play)
@@ -91,7 +92,7 @@ def directly(play: Play) -> None:
     """Open the proxy's own connection to the server, of which its hop limit is learnt."""
     listener = play.listen()
     client = play.stack.enter_context(play.rig.client.inside(socket))
-    client.settimeout(30)
+    client.settimeout(PATIENCE)
     client.setsockopt(SOL_SOCKET, SO_MARK, PROXY)
     client.connect((SERVER[AF_INET], play.port))
     listener.accept()[0].close()
@@ -259,11 +260,11 @@ def program_closes_with_unread_data_before_its_fin_is_acknowledged(play: Play) -
 def listener_is_closed_before_it_accepts(play: Play) -> None:
     listener = play.listen()
     client = play.stack.enter_context(play.rig.client.inside(socket))
-    client.settimeout(30)
+    client.settimeout(PATIENCE)
     client.connect((SERVER[AF_INET], play.port))
     play.opened(client)
     client.sendall(b"in the queue")
-    select([listener], [], [], 30)
+    select([listener], [], [], PATIENCE)
     stay_quiet()  # until its data has come
     listener.close()
     wait_for_end(client)
@@ -273,7 +274,7 @@ def listener_is_closed_before_it_accepts(play: Play) -> None:
 def listeners_program_is_killed_before_it_accepts(play: Play) -> None:
     listener = play.listen()
     client = play.stack.enter_context(play.rig.client.inside(socket))
-    client.settimeout(30)
+    client.settimeout(PATIENCE)
     client.connect((SERVER[AF_INET], play.port))
     play.opened(client)
     client.sendall(b"in the queue")
@@ -285,7 +286,7 @@ def listeners_program_is_killed_before_it_accepts(play: Play) -> None:
 def peer_aborts_before_it_is_accepted(play: Play) -> None:
     play.listen()
     client = play.stack.enter_context(play.rig.client.inside(socket))
-    client.settimeout(30)
+    client.settimeout(PATIENCE)
     client.connect((SERVER[AF_INET], play.port))
     play.opened(client)
     abort(client)
@@ -295,7 +296,7 @@ def peer_aborts_before_it_is_accepted(play: Play) -> None:
 def own_firewall_rejects_a_connection_to_this_host(play: Play) -> None:
     listener = play.stack.enter_context(play.rig.client.inside(lambda: create_server(("127.0.0.1", play.port))))
     client = play.stack.enter_context(play.rig.client.inside(socket))
-    client.settimeout(30)
+    client.settimeout(PATIENCE)
     client.connect(("127.0.0.1", play.port))
     server, _ = listener.accept()
     play.stack.enter_context(server)
@@ -337,9 +338,9 @@ def of_a_cgroup(play: Play) -> tuple[socket, Path]:
     with ours, theirs:
         maker = play.rig.client.inside(start)
         _, (descriptor,), _, _ = recv_fds(ours, 1, 1)
-        maker.wait(30)
+        maker.wait(PATIENCE)
     client = play.stack.enter_context(socket(fileno=descriptor))
-    client.settimeout(30)
+    client.settimeout(PATIENCE)
     play.accept(client, listener)
     return client, cgroup
 
@@ -559,7 +560,7 @@ def peer_aborts_a_fast_open_connection(play: Play) -> None:
     listener = play.listen()
     listener.setsockopt(IPPROTO_TCP, TCP_FASTOPEN, 5)
     client = play.stack.enter_context(play.rig.client.inside(socket))
-    client.settimeout(30)
+    client.settimeout(PATIENCE)
     client.sendto(b"first", MSG_FASTOPEN, (SERVER[AF_INET], play.port))
     play.opened(client)
     server, _ = listener.accept()
@@ -578,9 +579,9 @@ def by_several_paths(play: Play) -> tuple[socket, socket]:
     listener = play.stack.enter_context(play.rig.server.inside(lambda: socket(AF_INET, proto=IPPROTO_MPTCP)))
     listener.bind((SERVER[AF_INET], play.port))
     listener.listen(5)
-    listener.settimeout(30)
+    listener.settimeout(PATIENCE)
     client = play.stack.enter_context(play.rig.client.inside(lambda: socket(AF_INET, proto=IPPROTO_MPTCP)))
-    client.settimeout(30)
+    client.settimeout(PATIENCE)
     client.connect((SERVER[AF_INET], play.port))
     return client, play.accept(client, listener)
 
@@ -631,4 +632,4 @@ def program_is_told_to_end_and_has_unread_data(play: Play) -> None:
     program = play.hold(client, *HOLD)
     server.sendall(b"unread")
     program.send_signal(signal.SIGTERM)
-    program.wait(30)
+    program.wait(PATIENCE)

@@ -17,6 +17,7 @@ from tests.kernel.deaths import scenes
 from tests.kernel.deaths.rig import CLIENT, RECEIVED, RST, SERVER, Segment, sequence_number, vanish
 from tests.kernel.deaths.scenes import (
     HOLD,
+    PATIENCE,
     TCP_USER_TIMEOUT,
     Play,
     Scene,
@@ -88,7 +89,7 @@ def program_is_killed_and_its_helper_ends_later(play: Play) -> None:
     server.sendall(b"unread")
     client.recv(1)
     program = play.hold(client, sys.executable, "-c", HELPER)
-    program.wait(30)
+    program.wait(PATIENCE)
     assert program.stdin
     program.stdin.close()
     wait_for_end(server)
@@ -127,7 +128,7 @@ def has_error(connection: socket) -> None:
     """Wait until an ICMP error has come; it stays in the socket."""
     waiting = poll()
     waiting.register(connection, POLLERR)
-    assert waiting.poll(30_000)
+    assert waiting.poll(PATIENCE * 1000)
 
 
 # Peers
@@ -140,7 +141,7 @@ def peers_program_is_killed_that_has_not_read_for_long(play: Play) -> None:
     with suppress(BlockingIOError):
         while True:
             client.send(b"x" * 65536)
-    client.settimeout(30)
+    client.settimeout(PATIENCE)
     play.hold(server, *HOLD).kill()
     wait_for_end(client)
 
@@ -153,7 +154,7 @@ def at_the_firewall(play: Play, *, alone: bool = False) -> tuple[socket, socket]
 def at_a_router(play: Play, router: Namespace, *, alone: bool = False) -> tuple[socket, socket]:
     """Both ends of a connection that this router leads to itself."""
     client = play.stack.enter_context(play.rig.client.inside(socket))
-    client.settimeout(30)
+    client.settimeout(PATIENCE)
     client.bind((CLIENT[AF_INET], 0))
     which = f"tcp dport {play.port}" + f" tcp sport {client.getsockname()[1]}" * alone
     router.nft(
@@ -170,7 +171,7 @@ def beside(play: Play, port: int) -> None:
         play.rig.server.inside(lambda: create_server((SERVER[AF_INET], port))),
         play.rig.client.inside(socket) as client,
     ):
-        client.settimeout(30)
+        client.settimeout(PATIENCE)
         client.connect((SERVER[AF_INET], port))
 
 

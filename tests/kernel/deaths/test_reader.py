@@ -233,17 +233,19 @@ def _abort(host: Namespace, count: int) -> None:
     def work() -> None:
         with create_server(("127.0.0.1", 0)) as listener:
             for _ in range(count):
-                with create_connection(listener.getsockname()):
+                with create_connection(listener.getsockname()) as near:
                     far = listener.accept()[0]
                     far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
                     far.close()
+                    with contextlib.suppress(ConnectionResetError):
+                        near.recv(1)  # until it is told: closed before, it would end in the ordinary way
 
     host.inside(work)
 
 
 def test_forged_resets_that_tcp_refuses_end_nothing_and_hide_nothing() -> None:
     """Neither of them is at the number that the socket expects next: RFC 5961."""
-    with contextlib.closing(Rig()) as rig, watching(rig.client, rig.server) as watch:
+    with contextlib.closing(Rig()) as rig, watching(rig.client) as watch:
         address = (SERVER[AF_INET], 5000)
         with rig.server.inside(lambda: create_server(address)) as listener, rig.client.inside(socket) as near:
             near.connect(address)
@@ -255,8 +257,7 @@ def test_forged_resets_that_tcp_refuses_end_nothing_and_hide_nothing() -> None:
             assert far.recv(5) == b"alive"
             far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
             far.close()
-            ended = watch.until(lambda ended: len(ended) == 2)
-    (ours,) = ended[ended["netns"] == rig.client.inode]
+            (ours,) = watch.until(lambda ended: len(ended) == 1)
     assert (ours["reset"], ours["reset_ttl"], ours["reset_timestamps"]) == (Reset.RECEIVED, 61, 1)
 
 
@@ -416,7 +417,7 @@ def test_without_bpf_a_reset_of_an_older_connection_is_not_sure() -> None:
 
 
 def test_a_stranger_cannot_teach_a_hop_limit_in_the_name_of_a_peer() -> None:
-    with contextlib.closing(Rig()) as rig, watching(rig.client, rig.server) as watch:
+    with contextlib.closing(Rig()) as rig, watching(rig.client) as watch:
         address, own = (SERVER[AF_INET], 5000), (CLIENT[AF_INET], 6000)
         with (
             rig.server.inside(lambda: create_server(address)) as listener,

@@ -10,7 +10,7 @@ from tests.kernel.deaths.astray import ASTRAY
 from tests.kernel.deaths.closing import CLOSING
 from tests.kernel.deaths.forgetting import FORGETTING
 from tests.kernel.deaths.misleading import MISLEADING
-from tests.kernel.deaths.played import Played, play
+from tests.kernel.deaths.played import Played, settled
 from tests.kernel.deaths.scenes import Scene
 from tests.kernel.deaths.strange import STRANGE
 from tests.kernel.deaths.stranger import STRANGER
@@ -26,7 +26,7 @@ PLAYED: dict[str, Sequence[Scene]] = {  # at once: more would be slow
 @pytest.fixture(scope="module", params=list(PLAYED.values()), ids=list(PLAYED))
 def played(request: pytest.FixtureRequest) -> Played:
     """All of them, played once for all tests."""
-    done = play(request.param)
+    done = settled(request.param)
     assert len(done.verdicts) > len(request.param) * 3 / 4, "few ends were seen"
     return done
 
@@ -49,7 +49,7 @@ def test_what_is_called_certain_is_right(played: Played) -> None:
 
 @pytest.mark.parametrize("scenes", list(PLAYED.values()), ids=list(PLAYED))
 def test_without_bpf_what_is_seen_is_named_and_nothing_is_called_certain_that_is_wrong(scenes: Sequence[Scene]) -> None:
-    played = play(scenes, "netlink")
+    played = settled(scenes, "netlink")
     assert not played.failures
     unnamed = [str(each) for each in played.verdicts if each.truth not in each.candidates]
     assert len(unnamed) <= (1 - RIGHT) * len(played.verdicts), "\n".join(unnamed)

@@ -14,6 +14,7 @@ from keepaliveD.model.deaths import DEATH, Deaths
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.base import DeathReader, DeathWatch
 from keepaliveD.platforms.linux.deaths.reader import open_reader
+from tests.support.patience import SOON
 from tests.support.rig import Namespace
 
 
@@ -27,7 +28,7 @@ class Watch:
         self.ordinary = self.lost = 0
         self.unknown: frozenset[str] = frozenset()
 
-    def until(self, reached: Callable[[Column], bool], within: float = 30.0) -> Column:
+    def until(self, reached: Callable[[Column], bool], within: float = SOON) -> Column:
         """Return the ends as soon as that is reached."""
         give_up = time.monotonic() + within
         while not reached(self.ended):
