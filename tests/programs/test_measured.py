@@ -14,12 +14,13 @@ import pytest
 from tests.programs import openssh, postgresql
 from tests.programs.conftest import missing
 from tests.programs.stage import USER
+from tests.support.patience import STALL
 from tests.support.processes import CTL
 from tests.support.rig import SERVER, Rig
 from tests.support.unprivileged import reachable_directory
 
 GRACE = 12  # seconds; by default 120 (sshd) and 60 (PostgreSQL)
-LATE = 3.0  # seconds by which a busy machine may be late
+LATE = STALL  # seconds by which a busy machine may be late
 
 Service = Callable[[Path, Rig], AbstractContextManager[object]]
 

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from subprocess import Popen
 from typing import Literal
@@ -22,6 +23,7 @@ from tests.programs.conftest import missing
 from tests.programs.openssh import OpenSSH
 from tests.programs.postgresql import PostgreSQL
 from tests.programs.stage import USER, awaited
+from tests.support.patience import wait_for
 from tests.support.processes import ENABLE, Daemon, Entry, Home, arming
 from tests.support.rig import TIMEOUT, Mode, Rig
 from tests.support.unprivileged import reachable_directory
@@ -133,11 +135,19 @@ def night() -> Night:
             if kind == "ssh typed into":
                 assert client.process.stdin
                 print(ANSWER, file=client.process.stdin, flush=True)
-        time.sleep(PATIENCE)
+        for (kind, mode, helped), client in clients.items():
+            if helped != "nobody" or (kind, mode) == ("ssh typed into", "reject"):
+                wait_for(partial(has_ended, client))
+        time.sleep(PATIENCE)  # the others hang
         return Night(
             {case: client.fate() for case, client in clients.items()},
             {where: each.heard("armed") for where, each in daemons.items()},
         )
+
+
+def has_ended(client: Client) -> bool:
+    """Whether the program has."""
+    return client.process.poll() is not None
 
 
 def server_port(entry: Entry) -> int:
