@@ -84,14 +84,19 @@ def torture(kind: Kind, *, short: bool = False, only: str = "") -> Tally:
 
 def directory() -> tempfile.TemporaryDirectory[str]:
     """Make a directory for a case; its name tells whose it is."""
-    return tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-")
+    return tempfile.TemporaryDirectory(prefix=f"{_whose()}{os.getpid()}-")
 
 
 def clear_away() -> None:
-    """Remove the directories of tortures that were killed."""
-    for stale in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        if not Path("/proc", stale.name.split("-")[1]).exists():
+    """Remove the directories of tortures that were killed, where their process ids are ours, too."""
+    for stale in Path(tempfile.gettempdir()).glob(f"{_whose()}*"):
+        if not Path("/proc", stale.name.split("-")[2]).exists():
             shutil.rmtree(stale, ignore_errors=True)
+
+
+def _whose() -> str:
+    """What the names of directories begin with: the process id that follows is one of this namespace."""
+    return f"{PREFIX}{os.stat('/proc/self/ns/pid').st_ino}-"
 
 
 def _outcomes(at_once: int, run: Run, seeds: Iterator[str]) -> Iterator[tuple[str, Counts | str]]:

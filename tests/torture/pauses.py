@@ -82,7 +82,8 @@ def move(pid: int, cgroup: Path) -> None:
 
 def _remove(cgroup: Path) -> None:
     """Once the kernel has let go of who ended in it."""
-    for _ in range(100):
+    deadline = time.monotonic() + SOON
+    while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             return cgroup.rmdir()
         time.sleep(0.01)
