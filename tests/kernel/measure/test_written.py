@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from socket import AF_INET, create_server
 
-from tests.kernel.measure.stage import LONG, PORT, listening, token_of
+from tests.kernel.measure.stage import LONG, PORT, URGENT, listening, token_of
 from tests.kernel.measure.truth import DELAY
 from tests.support.chain import Chain, Device
 from tests.support.patience import SOON
@@ -52,8 +52,8 @@ def test_a_daemon_that_arms_all_it_may_spoils_no_measurement(tmp_path: Path) -> 
     """Its probes would keep the path from forgetting what is measured, were they armed while they are quiet."""
     home = Home(tmp_path / "home", arming(ENABLE))
     with Rig("drop", TIMEOUT) as rig, home.daemon(rig.client):
-        with rig.server.running(*CTL, "measure", "--listen", PORT) as listener:
-            command = (*CTL, "measure", f"{SERVER[AF_INET]}:{PORT}", "--token", token_of(listener), "--json")
+        with rig.server.running(*URGENT, *CTL, "measure", "--listen", PORT) as listener:
+            command = (*URGENT, *CTL, "measure", f"{SERVER[AF_INET]}:{PORT}", "--token", token_of(listener), "--json")
             with rig.client.running(*command, "--shortest", "6s", "--longest", "30s") as measuring:
                 found, complaints = measuring.communicate(timeout=LONG)
         assert found, complaints
