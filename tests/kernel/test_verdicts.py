@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.kernel.conftest import missing
-from tests.kernel.verdicts.stage import Entry, Life, Played, Scan, Watch, play
+from tests.kernel.verdicts.stage import Entry, Life, Pause, Played, Scan, Watch, play
 from tests.kernel.verdicts.stories import NO_KEEPALIVE, SPAN, WALLS, Settings, Story, Wall, plan
 from tests.kernel.verdicts.table import table
 from tests.kernel.verdicts.truth import Fault, Judged, Kind, judge, timeline
@@ -105,6 +105,20 @@ def test_a_death_is_called_only_by_a_scan_that_came_after_it() -> None:
     for looks, wrong in ((scans(80, 112), True), (scans(80, 105), False)):
         (judged,) = judge(Played(WALL, [life], [Watch(WALL, "bpf", "client", 80.0, {1: []}, looks)]))
         assert (Kind.DEAD_UNSAID in {fault.kind for fault in judged.faults()}) == wrong
+
+
+@pytest.mark.parametrize(
+    ("idle", "pauses", "wrong"), [(2, [], True), (2, [Pause(101, 106)], False), (9, [Pause(101, 106)], True)]
+)
+def test_who_probes_in_time_and_dies_because_the_machine_stood_still_was_rightly_called_safe(
+    idle: int, pauses: list[Pause], wrong: bool
+) -> None:
+    """Nobody foresees that; but who probes too late is not safe, whatever the machine does."""
+    story = Story("own", 0, Settings(idle), NO_KEEPALIVE, (), 0)
+    life = Life(story, 1, [packet(98), packet(LAST)], until={"client": 112.0, "server": 112.0})
+    watch = Watch(WALL, "bpf", "client", 80.0, {1: [entry(99, "safe"), entry(105.1, "cut")]}, scans(80, 112))
+    (judged,) = judge(Played(WALL, [life], [watch], pauses))
+    assert (Kind.SAFE_DIES in {fault.kind for fault in judged.faults()}) == wrong
 
 
 LONG_WALL = Wall(timeout=8, interval=1, mode="drop", system=7200)

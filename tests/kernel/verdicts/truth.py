@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.kernel.verdicts.stage import Entry, Life, Pause, Played, Scan, Watch
-from tests.kernel.verdicts.stories import Wall
+from tests.kernel.verdicts.stories import ENDS, Wall
 from tests.kernel.verdicts.wire import FIN, RST, Packet
 
 TICK = 0.02  # seconds: the firewall counts in jiffies, and a packet takes a moment
@@ -78,7 +78,7 @@ class Judged:
         if not cuts and (presumed := [entry["timestamp"] for entry in self.entries if says_cut(entry)]):
             lives = any(packet.at > min(presumed) + ROUNDED for packet in self.passed)
             yield Kind.PRESUMED_LIVES if lives else Kind.PRESUMED_DEAD, 0
-        if self.died and self._safe_at_death():
+        if self.died and self._safe_at_death() and not self._was_kept_waiting():
             yield Kind.SAFE_DIES, 0
         if (chance := self._chance()) > 0 and not any(map(says_cut, self.entries)):
             yield Kind.DEAD_UNSAID, chance
@@ -93,6 +93,12 @@ class Judged:
         before = [entry for entry in self.entries if self._in_time(entry)]
         after = [entry for entry in self.entries if self.forgotten_at < entry["timestamp"] < self.until]
         return any(verdict(entry) == "safe" for entry in before[-1:] + after)
+
+    def _was_kept_waiting(self) -> bool:
+        """Whether one end probes in time, so that it died only because the machine stood still when a probe was due."""
+        wall, last = self.watch.wall, self.passed[-1].at
+        in_time = any(self.life.story.settings(end).period(wall.system) < wall.timeout for end in ENDS)
+        return in_time and any(each.begin < self.forgotten_at and last < each.end for each in self.pauses)
 
     def _in_time(self, entry: Entry) -> bool:
         """Whether it was said before the death, or decided before, and only written later by a busy machine."""
