@@ -406,6 +406,17 @@ def test_it_ends_with_its_process_however_that_ends(cgroup: Path) -> None:
     assert opened(cgroup)[0] == UNTOUCHED
 
 
+def test_signals_do_not_keep_a_program_from_being_loaded(cgroup: Path) -> None:
+    """The kernel gives up verifying with EAGAIN where a signal has arrived, as SIGHUP again and again."""
+    script = (
+        "import signal, sys; from pathlib import Path; from tests.kernel.test_connect import ENABLE, arming;"
+        "signal.signal(signal.SIGALRM, lambda *_: None); signal.setitimer(signal.ITIMER_REAL, 2e-4, 2e-4);"
+        "held = arming(Path(sys.argv[1]), ENABLE); held.__enter__(); signal.setitimer(signal.ITIMER_REAL, 0);"
+        "held.__exit__(None, None, None)"
+    )
+    subprocess.run([*DIE_WITH_US, sys.executable, "-c", script, str(cgroup)], check=True, timeout=SOON)
+
+
 @pytest.fixture
 def pins() -> Iterator[Pins]:
     """A BPF file system of its own."""

@@ -12,6 +12,7 @@ import errno
 import functools
 import mmap
 import os
+import signal
 import time
 from collections.abc import Iterator
 from ctypes import CFUNCTYPE, POINTER, byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
@@ -173,7 +174,7 @@ class Object:
 
     def load(self) -> None:
         """Fit the programs to this kernel and have them verified. Raises NotPermitted, Unsupported."""
-        with self._attempt():
+        with self._attempt(), _without_signals():
             _check(self._library.bpf_object__load(self._object) == 0)
 
     def reuse(self, name: str, descriptor: int) -> None:
@@ -330,6 +331,16 @@ class Object:
 def skipped(fdinfo: str) -> int:
     """Return how often a program was not run, from what /proc says of its descriptor (bpf_prog_show_fdinfo)."""
     return sum(int(line.removeprefix(MISSES)) for line in fdinfo.splitlines() if line.startswith(MISSES))
+
+
+@contextlib.contextmanager
+def _without_signals() -> Iterator[None]:
+    """Let signals to this thread wait: the kernel gives up verifying (EAGAIN) where one has arrived."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def open_iterator(link: int) -> int:
