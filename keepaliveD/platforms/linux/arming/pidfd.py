@@ -33,7 +33,7 @@ import numpy as np
 
 from keepaliveD.model import requirements
 from keepaliveD.model.arming import LOOKED, RESULT, Access
-from keepaliveD.model.errors import KernelError, NotPermitted, Refusal, Unsupported
+from keepaliveD.model.errors import KernelError, NotPermitted, Refusal, Unsupported, remedy
 from keepaliveD.model.keepalive import Own
 from keepaliveD.model.sockets import Column, TcpState
 from keepaliveD.platforms import touching
@@ -175,7 +175,10 @@ class _Visit(Generic[Done]):
         self.done: dict[int, Done | Access] = {}  # by cookie
 
     def ask_holders(self, targets: Iterable[_Target], holders: Holders) -> None:
-        """Visit these sockets, as far as it is known who holds them."""
+        """Visit these sockets, as far as it is known who holds them.
+
+        Raises KernelError where that is known of none, for want of memory or descriptors.
+        """
         by_pid: dict[int, list[tuple[_Target, int]]] = defaultdict(list)
         for target in targets:
             if holder := holders.known(target.inode):
@@ -183,6 +186,9 @@ class _Visit(Generic[Done]):
                 self.done.pop(target.cookie, None)
             else:
                 self.done[target.cookie] = Access.OWNER_NOT_VISIBLE if holders.barred else Access.OWNER_NOT_FOUND
+        if holders.shortage and not by_pid:
+            short = holders.shortage
+            raise KernelError(f"owners of sockets cannot be found: {short.strerror}{remedy(short)}")
         processes.ask(by_pid, lambda pid: self._ask(pid, by_pid[pid]))
 
     def _ask(self, pid: int, wanted: Iterable[tuple[_Target, int]]) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keepaliveD.model import requirements
-from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal
+from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal, is_shortage
 from keepaliveD.platforms.linux.owners import descriptors, processes
 
 MOST = 20_000  # holders remembered; then all are forgotten, some 3 MB
@@ -66,6 +66,7 @@ class Holders:
         self._of_unit: dict[str, _Turns] = {}
         self._all = _Turns()
         self.barred = False  # whether the last search was kept from looking into some process
+        self.shortage: OSError | None = None  # why it could not look into some process that it may look into
 
     def known(self, inode: int) -> Holder | None:
         """Return the holder last found: it may have closed the socket since, or ended."""
@@ -77,7 +78,7 @@ class Holders:
         Processes that are `likely` to hold them are looked at first, and the others only if that
         leaves any open; of several that hold one, the lowest number counts.
         """
-        self.barred = False
+        self.barred, self.shortage = False, None
         wanted = {inode for inode in inodes if inode}  # an orphan has inode 0
         found = self._still_held(wanted)
         limit = MOMENT if self._in_kernel else self._limit
@@ -149,7 +150,7 @@ class Holders:
             return False
         self._rests_until = time.monotonic() + REST * (time.thread_time() - began)
         found |= {inode: Holder(*holder) for inode, holder in held.items()}
-        self.barred = False
+        self.barred, self.shortage = False, None
         return True
 
     def _turns_of(self, unit: str) -> _Turns:
@@ -172,6 +173,7 @@ class Holders:
             search = _Round(sought, turns, until, self._root)
             processes.ask(order, search.read_descriptors)
             self.barred = self.barred or search.barred
+            self.shortage = self.shortage or search.shortage
             order = [pid for pid in search.begun if turns.goes_on_with(pid)]
 
     def _still_held(self, wanted: Iterable[int]) -> dict[int, Holder]:
@@ -271,6 +273,7 @@ class _Round:
     def __init__(self, sought: _Sought, turns: _Turns, until: float, root: Path) -> None:
         self.begun: list[int] = []
         self.barred = False
+        self.shortage: OSError | None = None
         self._sought = sought
         self._turns = turns
         self._until = until
@@ -285,6 +288,7 @@ class _Round:
             self._read(pid, self._turns.take(pid))
         except OSError as error:  # it ended meanwhile, or ...
             self.barred = self.barred or isinstance(error, PermissionError)
+            self.shortage = error if is_shortage(error) else self.shortage
         if time.monotonic() > self._until:
             self._turns.end(pid)
 

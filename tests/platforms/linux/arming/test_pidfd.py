@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -21,11 +22,13 @@ from socket import (
 import pytest
 
 from keepaliveD.model.connections import Connection
+from keepaliveD.model.errors import KernelError
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.platforms.linux.arming.pidfd import SO_COOKIE, PidfdArmer
 from keepaliveD.platforms.linux.owners.holders import Holders
+from keepaliveD.policy.choices import targets
 from keepaliveD.records.arming import ArmingRecord
 from tests.support import walk
 from tests.support.samples import BARE
@@ -104,6 +107,22 @@ def test_what_a_program_sets_again_is_left(scene: Scene) -> None:
     assert scene.arm() is ArmingResult.CHANGED_SINCE, "also by the next daemon"
     assert scene.disarm() is ArmingResult.CHANGED_SINCE
     assert stands(scene.sock).times.idle == 3600
+
+
+def test_where_too_few_descriptors_are_left_to_find_an_owner_that_is_the_reason(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that the socket may be the kernel's."""
+
+    def few(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    holders = Holders()
+    monkeypatch.setattr("keepaliveD.platforms.linux.owners.descriptors.parts", few)
+    holders.find([scene.connection.inode])
+    armer = PidfdArmer(Path("/"), holders)
+    with pytest.raises(KernelError, match=r"owners of sockets cannot be found: Too many open files; raise the limit"):
+        armer.read(targets([scene.connection]), closing=False)
 
 
 def test_a_daemon_that_was_killed_between_record_and_setting_is_made_up_for(scene: Scene) -> None:
