@@ -43,14 +43,13 @@ from keepaliveD.model.actions import (
 )
 from keepaliveD.model.autopsy import NOT_SEEN
 from keepaliveD.model.connections import Connection, Counts
-from keepaliveD.model.errors import Refusal
+from keepaliveD.model.errors import Refusal, StateError
 from keepaliveD.model.events import BegunAtConnect, Done, Event, Loaded, Opened, Scanned, SettingsRead, Start
 from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import (
     ReportDamaged,
     ReportDrift,
     ReportOldServices,
-    ReportRefused,
     ReportRewriter,
     ReportUnseenDeaths,
 )
@@ -209,7 +208,7 @@ class Daemon:
         try:
             match action:
                 case RefreshAtConnect():
-                    outcomes = self._performer.refresh_at_connect()
+                    outcomes = [*self._performer.tend_at_connect(), *self._performer.refresh_at_connect()]
                 case EndAtConnect():
                     outcomes = self._end_at_connect()
                 case WatchDeaths(wanted):
@@ -258,8 +257,9 @@ class Daemon:
         return BegunAtConnect(report, problem)
 
     def _end_at_connect(self) -> list[Outcome]:
+        done = self._performer.tend_at_connect()
         lost = self._performer.close()
-        return [Outcome(ReportRefused(lost))] if lost else []
+        return [*done, Outcome(EndAtConnect(), refused=StateError(lost))] if lost else done
 
     def _old_services(self) -> list[Outcome]:
         try:

@@ -26,7 +26,7 @@ from keepaliveD.model.actions import (
 )
 from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model.questions import Asker
-from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportDeaths, ReportDrift
+from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportDamaged, ReportDeaths, ReportDrift
 from keepaliveD.model.routes import Route
 from keepaliveD.platforms.base import Platform, Unpinned
 from keepaliveD.platforms.requests import (
@@ -53,7 +53,9 @@ class Performer:
         self._sockets = SocketArming(platform.at_connect, self._settings, records.arming if records else None)
         self._records = records
         self._begun = False  # whether connections are armed at connect
+        self._survives = False  # whether the program that does so is to outlive us
         self._lasting = False  # whether the program that does so outlives us
+        self._unpinned = Unpinned()  # what does not although it should, as far as we have reported it
 
     @property
     def netns(self) -> int:
@@ -100,6 +102,7 @@ class Performer:
     def _begin_at_connect(self, plan: ConnectPlan, engine: str, *, survive: bool) -> str:
         unpinned = self._at_connect.begin(engine=engine, plan=plan, survive=survive)
         self._begun = True
+        self._survives, self._unpinned = survive, unpinned
         self._lasting = survive and not unpinned.program
         return f"new connections are armed at connect{_unkept(unpinned)}"
 
@@ -138,6 +141,18 @@ class Performer:
         except Refusal:
             return []  # connections of owners that it does not know are armed by the scans
 
+    def tend_at_connect(self) -> list[Outcome]:
+        """Pin again what somebody has unpinned; return the report of that, or of what cannot be pinned, once."""
+        unpinned = self._at_connect.tend() if self._begun else None
+        if unpinned is None:
+            return []
+        before, self._unpinned = self._unpinned, unpinned
+        self._lasting = self._survives and not unpinned.program
+        if any(unpinned) and unpinned == before:
+            return []
+        unkept = f": new connections are armed at connect{_unkept(unpinned)}" if any(unpinned) else "; pinned it again"
+        return [Outcome(ReportDamaged([f"the pins of what arms at connect were removed{unkept}"]))]
+
     def take_over(self) -> None:
         """Move the records of sockets armed at connect to the arming record, unless they are another daemon's.
 
@@ -147,7 +162,10 @@ class Performer:
             take_over(self._at_connect, self._records.arming)
 
     def close(self) -> str:
-        """Stop arming at connect, unless that must survive us; return what went wrong with its records, or ""."""
+        """Stop arming at connect, unless that survives us; return what went wrong with its records, or "".
+
+        Call tend_at_connect() before: what cannot survive leaves its records to the arming record.
+        """
         return self._end_at_connect() if self._begun else ""
 
     def _perform(self, action: Queued) -> Steps[Outcome]:

@@ -160,6 +160,9 @@ class AtConnect(Protocol):
         Connections of other units and containers wait for the next scan. Raises KernelError.
         """
 
+    def tend(self) -> Unpinned | None:
+        """Have outlive us again what somebody has removed meanwhile, and return what cannot; None where nobody has."""
+
     def armed(self) -> Mapping[int, Armed]:
         """Return by cookie how open sockets were armed at connect, by us or an earlier daemon. Raises Refusal."""
 

@@ -59,6 +59,9 @@ class NoAtConnect:
         del engine, plan, survive
         raise Unsupported(CANNOT_ARM)
 
+    def tend(self) -> None:
+        """Do nothing, as nothing is pinned."""
+
     def refresh(self) -> list[Counted]:
         """Return no counts, as nothing is armed."""
         return []

@@ -278,7 +278,7 @@ class Decider:
             if self._logged.is_news(outcome):
                 actions.append(LogOutcome(without_measured(outcome)))
             if isinstance(action, ShowAtRisk) or (
-                isinstance(action, RestoreSettings | DisarmAll) and self._life is Life.STOPPING
+                isinstance(action, RestoreSettings | DisarmAll | EndAtConnect) and self._life is Life.STOPPING
             ):
                 self._error = self._error or outcome.refused
             if isinstance(action, RestoreSettings):

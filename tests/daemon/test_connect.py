@@ -16,6 +16,7 @@ from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import Armed, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule
+from keepaliveD.platforms.base import Unpinned
 from keepaliveD.policy.connect import Opening
 from tests.support.fakes import Stage
 from tests.support.tables import idle
@@ -190,6 +191,33 @@ def test_what_goes_on_without_the_daemon_keeps_its_own_record(stage: Stage) -> N
     assert stage.records().arming.armed() == {}
 
 
+LOST = Unpinned("/pin: Read-only file system", "/pin: Read-only file system")
+
+
+def test_where_pins_were_removed_and_cannot_be_made_again_that_is_reported_once_and_the_record_kept(
+    stage: Stage,
+) -> None:
+    stage.config = config(survive_stop=True)
+    stage.at_connect.records[5] = MINE
+    stage.at_connect.removed = LOST
+    stage.script = [None, None]
+    stage.run()
+    (error,) = [entry.message for entry in stage.said if entry.event == "record"]
+    assert error.startswith("the pins of what arms at connect were removed: new connections are armed at connect, but ")
+    assert stage.records().arming.armed() == {5: MINE}
+
+
+def test_pins_that_were_removed_and_made_again_are_reported(stage: Stage) -> None:
+    stage.config = config(survive_stop=True)
+    stage.at_connect.records[5] = MINE
+    stage.at_connect.removed = Unpinned()
+    stage.script = [None]
+    stage.run()
+    said = [entry.message for entry in stage.said if entry.event == "record"]
+    assert set(said) == {"the pins of what arms at connect were removed; pinned it again"}
+    assert stage.records().arming.armed() == {}, "it goes on without the daemon"
+
+
 @pytest.mark.parametrize("survive", [False, True])
 def test_a_pin_that_the_configuration_cannot_keep_is_removed(stage: Stage, survive: bool) -> None:
     for changes in ({"engine": "netlink"}, {"all_namespaces": False}, {"ignore": (ip_network("::/0"),) * 256}):
@@ -237,7 +265,8 @@ def test_records_that_cannot_be_kept_at_the_end_are_an_error(stage: Stage, monke
 
     monkeypatch.setattr("keepaliveD.records.arming.ArmingRecord.write", fail)
     stage.at_connect.records[5] = MINE
-    stage.run()
+    with pytest.raises(StateError, match="sockets armed at connect stay armed"):
+        stage.run()
     (error,) = [entry for entry in stage.said if entry.event == "refused"]
     assert error.message.startswith(
         "sockets armed at connect stay armed, and may be missing in the arming record: armed: "
@@ -254,7 +283,8 @@ def test_records_that_cannot_be_read_do_not_keep_sockets_from_being_armed(
 
     monkeypatch.setattr(stage.at_connect, "armed", refuse)
     stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=5, remote_port=10080)]
-    stage.run()
+    with pytest.raises(StateError, match="may be missing in the arming record: the kernel refuses BPF"):
+        stage.run()
     assert len(stage.armer.changed) == 1
 
 

@@ -889,6 +889,54 @@ def test_sockets_armed_at_connect_are_disarmed_when_their_daemon_is_gone(guest: 
     assert guest.opened() == SYSTEM
 
 
+REMOVALS = [
+    "rm /sys/fs/bpf/tcp-keepalived/armed",
+    "rm -r /sys/fs/bpf/tcp-keepalived",
+    "mount -t bpf bpf /sys/fs/bpf",
+    "mount -t tmpfs -o ro none /sys/fs/bpf",
+]
+
+
+@pytest.mark.parametrize(
+    ("removal", "survive", "end"),
+    [
+        *((removal, "true", "stop") for removal in REMOVALS),
+        *((removal, survive, "kill") for removal, survive in zip(REMOVALS[:2], ("true", "false"), strict=True)),
+    ],
+)
+def test_pins_that_somebody_removes_cost_no_record(guest: Guest, survive: str, end: str, removal: str) -> None:
+    """The next scan pins again. Where nothing can be pinned, an orderly stop keeps what a kill would lose."""
+    is_readonly = " ro " in removal
+    guest.home.configure(RULES.format(survive=survive))
+    with guest.daemon() as daemon, guest.holding() as held:
+        assert held.tell() == ARMED
+        guest.run("sh", "-c", removal)
+        said = daemon.expect("record")["MESSAGE"]
+        assert said.startswith("the pins of what arms at connect were removed")
+        assert said.endswith("; pinned it again") != is_readonly
+        with guest.holding() as later:
+            assert later.tell() == ARMED
+            getattr(daemon, end)()
+            assert (held.tell(), later.tell()) == (ARMED, ARMED)
+            if survive == "true" and not is_readonly:
+                assert guest.opened() == [ARMED, ARMED]
+            guest.disarm()
+            assert (held.tell(), later.tell()) == (UNTOUCHED, UNTOUCHED)
+    assert guest.opened() == SYSTEM
+
+
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_pins_that_somebody_removes_before_a_stop_cost_no_record(guest: Guest, removal: str) -> None:
+    guest.home.configure(RULES.format(survive="true").replace('"250ms"', '"1min"').replace('"1s"', '"1min"'))
+    with guest.daemon() as daemon, guest.holding() as held:
+        assert held.tell() == ARMED
+        guest.run("sh", "-c", removal)
+        daemon.stop()
+        assert held.tell() == ARMED
+        guest.disarm()
+        assert held.tell() == UNTOUCHED
+
+
 def test_sockets_armed_at_connect_are_disarmed_at_the_stop_where_that_is_wanted(guest: Guest) -> None:
     guest.home.configure(DISARMING)
     with guest.daemon() as daemon, guest.holding() as held:

@@ -122,6 +122,7 @@ class FakeAtConnect:
     counted: list[Counted] = field(default_factory=list)
     records: dict[int, Armed] = field(default_factory=dict)
     is_shared: bool = True
+    removed: Unpinned | None = None
 
     def begin(self, *, engine: str, plan: ConnectPlan, survive: bool) -> Unpinned:
         if self.refusal:
@@ -136,6 +137,9 @@ class FakeAtConnect:
         self.looks += self.at_work
         counted, self.counted = self.counted, []
         return counted
+
+    def tend(self) -> Unpinned | None:
+        return self.removed
 
     def armed(self) -> dict[int, Armed]:
         return dict(self.records)

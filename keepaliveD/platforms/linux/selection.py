@@ -146,6 +146,11 @@ class BpfAtConnect:
         return self._armer.refresh() if self._armer else []
 
     @capabilities.for_bpf()
+    def tend(self) -> Unpinned | None:
+        """Pin again what somebody has unpinned; return what that could not be done for, None where nobody had."""
+        return self._armer.unpinned if self._armer and self._armer.tend() else None
+
+    @capabilities.for_bpf()
     def armed(self) -> Mapping[int, Armed]:
         """Return by cookie how open sockets were armed at connect, by us or an earlier daemon. Raises Refusal."""
         with self._records(self._armer) as records:
@@ -174,6 +179,7 @@ class BpfAtConnect:
         except PermissionError as error:
             raise NotPermitted(f"{self._pins.program}: cannot be checked: {error.strerror}; run as root") from error
 
+    @capabilities.for_bpf()
     def unpin(self) -> None:
         """Remove the pin, unless another daemon has it. Raises NotPermitted."""
         try:

@@ -6,6 +6,7 @@ is established at either end; beside the programs of others (links take BPF_F_AL
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -68,8 +69,8 @@ class KnownCgroups(Protocol):
 class ConnectArmer:
     """The program, which arms until close(), or if it is pinned, until the pin is removed.
 
-    `unpinned` says why it is not pinned though it should be, and why its records are not. `records` is the
-    descriptor of the map in which it keeps what stood in the sockets that it armed.
+    `unpinned` says why it is not pinned though it should be, and why its records are not, as of the last tend().
+    `records` is the descriptor of the map in which it keeps what stood in the sockets that it armed.
     """
 
     def __init__(
@@ -88,6 +89,8 @@ class ConnectArmer:
         """
         self._cgroups = cgroups
         self._plan = plan
+        self._pins = pins
+        self._survive = survive
         by_owner = sorted({opening.number for opening in plan.openings if opening.owner})
         self._bits = {number: bit for bit, number in enumerate(by_owner, 1)}
         self._known: dict[int, int] = {}  # the meaning of cgroups
@@ -102,10 +105,9 @@ class ConnectArmer:
             self._object.load()
             self._learn_owners()
             self.records = self._object.map_fd(ARMED)
-            lost = self._pin_records(pins) if pins else ""
-            link = self._attach(cgroup, pins if records is None else None)
-            ends = (lost or self._pin_program(link, pins)) if pins and survive else ""
-            self.unpinned = Unpinned(ends, lost)
+            lost = self._pin_records(pins) if pins else ""  # before the first connection is armed
+            self._link = self._attach(cgroup, pins if records is None else None)
+            self.unpinned = Unpinned(self._pin_program(pins, lost) if pins and survive else "", lost)
         except BaseException:
             self._object.close()
             raise
@@ -131,8 +133,19 @@ class ConnectArmer:
             counts[rule, Owner(unit=owners[cgroup].unit, container=owners[cgroup].container)] += count
         return [Counted(self._rules[rule], owner, count) for (rule, owner), count in counts.items()]
 
+    def tend(self) -> bool:
+        """Pin again what somebody has unpinned; return whether anybody had. What fails is tried again each time."""
+        if self._pins is None or self._pins.are_in_place():
+            return False
+        lost = self._pin_records(self._pins)
+        self.unpinned = Unpinned(self._pin_program(self._pins, lost) if self._survive else "", lost)
+        return True
+
     def close(self) -> None:
-        """Detach the program, unless it is pinned."""
+        """Detach the program, unless it is pinned where it is found."""
+        if self.unpinned.program:  # else a pin that nobody sees, as below another mount, keeps it
+            with contextlib.suppress(OSError):
+                libbpf.detach(self._object.link_fd(self._link))
         self._object.close()
 
     @property
@@ -158,7 +171,7 @@ class ConnectArmer:
         return KNOWN | (ALL_BELOW if cgroup.whole else 0) | sum(1 << self._bits[number] for number in meant)
 
     def _pin_records(self, pins: Pins) -> str:
-        """Pin the records, before the first connection is armed; return why that is not possible, or ""."""
+        """Pin the records; return why that is not possible, or ""."""
         try:
             pins.claim()
             pins.pin_records(self.records)
@@ -175,10 +188,12 @@ class ConnectArmer:
                 new.drop_records()
             raise
 
-    def _pin_program(self, link: int, pins: Pins) -> str:
-        """Pin the attached program; return why that is not possible, or ""."""
+    def _pin_program(self, pins: Pins, lost: str) -> str:
+        """Pin the attached program, unless its records are `lost`; return why that is not possible, or ""."""
+        if lost:
+            return lost
         try:
-            pins.pin_program(self._object, link)
+            pins.pin_program(self._object.link_fd(self._link))
         except OSError as error:
             return _why_unpinned(pins, error)
         return ""

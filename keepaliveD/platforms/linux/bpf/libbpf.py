@@ -76,7 +76,7 @@ SIGNATURES = {  # result, arguments
     "bpf_program__attach_cgroup": (c_void_p, [c_void_p, c_int]),
     "bpf_obj_get": (c_int, [c_char_p]),
     "bpf_obj_pin": (c_int, [c_int, c_char_p]),
-    "bpf_link__pin": (c_int, [c_void_p, c_char_p]),
+    "bpf_link_detach": (c_int, [c_int]),
     "bpf_link__fd": (c_int, [c_void_p]),
     "bpf_link__destroy": (c_int, [c_void_p]),
     "bpf_iter_create": (c_int, [c_int]),
@@ -253,7 +253,7 @@ class Object:
             link = self._library.bpf_program__attach_iter(self._program(program), options)
             _check(link)
         self._links.append(link)
-        return int(self._library.bpf_link__fd(link))
+        return self.link_fd(link)
 
     def attach(self, program: str) -> None:
         """Run it wherever its section says, until close(). Raises NotPermitted, Unsupported."""
@@ -285,12 +285,9 @@ class Object:
         self._links.append(link)
         return int(link)
 
-    def pin(self, link: int, path: Path) -> None:
-        """Pin what attach_cgroup() began, so that it goes on as long as this file exists; make its directory.
-
-        Raises OSError.
-        """
-        _check(self._library.bpf_link__pin(link, os.fsencode(path)) == 0)
+    def link_fd(self, link: int) -> int:
+        """Return the descriptor of what attach_cgroup() began, which stays open until close()."""
+        return int(self._library.bpf_link__fd(link))
 
     def close(self) -> None:
         """Remove everything from the kernel."""
@@ -376,8 +373,13 @@ def open_pinned(path: Path) -> int:
     return descriptor
 
 
-def pin_map(descriptor: int, path: Path) -> None:
-    """Keep a map as long as this file exists. Raises OSError."""
+def detach(link: int) -> None:
+    """Detach the program of this descriptor, wherever it is pinned. Raises OSError."""
+    _check(_library().bpf_link_detach(link) == 0)
+
+
+def pin(descriptor: int, path: Path) -> None:
+    """Keep a map, or a program where it is attached, as long as this file exists. Raises OSError."""
     _check(_library().bpf_obj_pin(descriptor, os.fsencode(path)) == 0)
 
 
