@@ -223,7 +223,7 @@ class Disarmed:
         if self.stuck:
             yield self.stuck
         if self.unread:
-            yield type(self.unread)(f"sockets that were armed at connect stay armed: {self.unread}")
+            yield type(self.unread)(f"sockets that were armed at connect may stay armed: {self.unread}")
         if self.unrecorded:
             yield Busy(
                 f"what tcp-keepalived has armed at connect may be armed still, as it cannot be seen: {self.unrecorded}"

@@ -30,6 +30,8 @@ from keepaliveD.platforms.clock import now
 from keepaliveD.records.both import Records
 from keepaliveD.records.history import History
 
+PATIENCE = 0.3  # seconds for which another process may have the arming record locked: nothing else happens meanwhile
+
 
 def live(options: argparse.Namespace, root: Path) -> None:
     """Run the daemon once; the system's files and commands are looked for below `root`."""
@@ -40,7 +42,7 @@ def live(options: argparse.Namespace, root: Path) -> None:
     with never_waiting(_log(options)) as log:
         if options.dry_run:
             return _run(options, platform, None, log)
-        records = state.records(options, platform)
+        records = state.records(options, platform, PATIENCE)
         with records.settings.locked():
             return _run(options, platform, records, log)
 

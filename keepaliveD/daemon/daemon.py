@@ -259,6 +259,10 @@ class Daemon:
     def _end_at_connect(self) -> list[Outcome]:
         done = self._performer.tend_at_connect()
         lost = self._performer.close()
+        try:
+            done += self._mended()
+        except Refusal as refusal:
+            lost = lost or f"sockets stay armed, and their arming record cannot be read: {refusal}"
         return [*done, Outcome(EndAtConnect(), refused=StateError(lost))] if lost else done
 
     def _old_services(self) -> list[Outcome]:
@@ -276,11 +280,15 @@ class Daemon:
         give_back()
         if self._records is None:
             return [Outcome(action)]
-        was_removed = self._records.arming.tend()
+        mended = self._mended()
         if cookies is not None:
             self._records.arming.tidy(cookies)
-        report = [Outcome(ReportDamaged(["the arming record was removed; wrote it again"]))] if was_removed else []
-        return [Outcome(action), *report]
+        return [Outcome(action), *mended]
+
+    def _mended(self) -> list[Outcome]:
+        """Write the arming record again if nobody could read it any more; return the report. Raises Refusal."""
+        what = self._records.arming.tend() if self._records else ""
+        return [Outcome(ReportDamaged([f"the arming record {what}; wrote it again"]))] if what else []
 
     def _disarm_all(self, *, only_mine: bool) -> Steps[list[Outcome]]:
         """Disarm the recorded sockets that still exist, without waiting for anybody who does not go on.
@@ -295,10 +303,13 @@ class Daemon:
             unknown = [] if only_mine else self._take_over()
             look = judge(table, nothing_known(), self.decider.rules.paths, ())
             outcome = yield from self._performer.disarm(look, only_mine=only_mine)
+            if outcome.refused:
+                raise outcome.refused
             if not only_mine:
                 self._records.arming.forget_left_alone()
         except Refusal as refusal:
-            raise type(refusal)(f"cannot disarm, sockets stay armed: {refusal}") from refusal
+            said = f"cannot disarm, sockets stay armed: {refusal}; run keepalivectl disarm"
+            raise type(refusal)(said) from refusal
         return [outcome, *unknown]
 
     def _take_over(self) -> list[Outcome]:
@@ -306,7 +317,7 @@ class Daemon:
         try:
             self._performer.take_over()
         except Refusal as refusal:
-            reason = f"cannot disarm what was armed at connect, it stays armed: {refusal}"
+            reason = f"cannot disarm what was armed at connect, it stays armed: {refusal}; run keepalivectl disarm"
             return [Outcome(DisarmAll(only_mine=False), refused=type(refusal)(reason))]
         return []
 

@@ -128,7 +128,7 @@ class SystemSettings:
             return (*self._damaged, str(refusal))
         except Refusal as refusal:
             return (*self._damaged, f"{refusal}; each scan tries again to write the settings record")
-        said = "the settings record was removed or replaced; wrote it again"
+        said = "the settings record was removed or replaced, or got a second name or another owner; wrote it again"
         return (*self._damaged, said) if lost else self._damaged
 
     def _exchange(self, key: str, expected: int, value: int, record: SettingsRecord) -> int:

@@ -32,7 +32,7 @@ from typing import TextIO
 
 import numpy as np
 
-from keepaliveD.model.errors import NotPermitted, Refusal, StateError
+from keepaliveD.model.errors import Busy, NotPermitted, Refusal, StateError
 from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Mark
 from keepaliveD.model.sockets import Bools, Column
@@ -40,12 +40,14 @@ from keepaliveD.policy.choices import Recorded
 from keepaliveD.policy.shared import Entry, Shared, are_among, shared
 from keepaliveD.records.directory import StateDirectory, permitting
 from keepaliveD.records.entries import LEFT_ALONE, NOTHING, Entries, Whose
-from keepaliveD.records.files import open_new, open_own
+from keepaliveD.records.files import open_new, open_own, why_strange
+from keepaliveD.records.locks import lock
 
 FILE = "armed"
 PART = 10_000  # lines that are made or read at a time
 TIMES = 8  # words of what stood there and what was set
 SAMPLE = 8  # lines of which one is good enough to tell that a strange heading is a damaged one
+PATIENCE = 5.0  # seconds for which another process may have the record locked: rewriting a large one takes some
 SPREAD = 0x9E3779B1  # odd, of about as many ones as zeros
 LOW = 0xFFFFFFFF  # the bits of a checksum
 LARGEST = 1 << 27  # octets, of some two million sockets
@@ -58,22 +60,28 @@ MARKS = {mark.value: mark for mark in Mark}
 
 
 class ArmingRecord:
-    """The record in `directory`; several processes may use it at once."""
+    """The record in `directory`; several processes may use it at once.
 
-    def __init__(self, directory: Path, boot: str) -> None:
+    What writes raises Busy where another process has it locked for longer than `patience` seconds.
+    """
+
+    def __init__(self, directory: Path, boot: str, patience: float = PATIENCE) -> None:
         self._directory = StateDirectory(directory)
         self._file = directory / FILE
         self._boot = boot
+        self._patience = patience
         self._heading = f"tcp-keepalived armed 2 {boot}\n"
         self._earlier_heading = f"tcp-keepalived armed 1 {boot}\n"
         self._checks = _Checks(boot)
         self._outdated = False  # whether the file has another heading, and is to be rewritten
         self._is_no_record = False  # whether it has neither heading nor lines
+        self._is_strange = False  # whether it has a second name or another owner, so that nobody else may read it
         self._is_removed = False  # whether it is a new one that somebody made us begin, or was emptied
         self._damaged_lines = 0
         self._entries = Entries()
         self._read_from = (0, 0)  # inode of the file, and how much of it is known
-        self._let_go: Callable[[], object] = lambda: None  # of that file
+        self._held = -1  # that file
+        self._let_go: Callable[[], object] = lambda: None  # of it
 
     def entries(self) -> dict[int, Entry]:
         """What is recorded, by cookie, whoever did it. Raises StateError."""
@@ -160,12 +168,20 @@ class ArmingRecord:
                 self._entries.keep(self._entries.rows["entry"] != LEFT_ALONE)
                 self._rewrite()
 
-    def tend(self) -> bool:
-        """Write the file again if it was removed, or all that was in it; return whether it was. Raises StateError."""
-        if not self._knows_any() or (self._holds_something() and not self._is_removed):
-            return False
-        with self._locked():
-            return True
+    def tend(self) -> str:
+        """Write the file again if it was removed, or nobody else may read it; return which, or "".
+
+        Raises StateError, NotPermitted, Busy.
+        """
+        with contextlib.suppress(Refusal):  # whoever needs it says so
+            self._look()
+        what = "got a second name or another owner" if self._is_strange else ""
+        if self._knows_any() and (self._is_removed or not self._holds_something()):
+            what = "was removed"
+        if what:
+            with self._locked():
+                pass
+        return what
 
     def _holds_something(self) -> bool:
         """Return whether there is a file that is not empty, or something else in its place."""
@@ -214,7 +230,7 @@ class ArmingRecord:
         """Keep what is there now. A copy, so that the record is there at every moment."""
         copy = self._directory.path / self._directory.free_aside(FILE)
         try:
-            with open(open_own(self._file, os.O_RDONLY), "rb") as file, open(open_new(copy), "wb") as kept:
+            with open(self._open(os.O_RDONLY), "rb") as file, open(open_new(copy), "wb") as kept:
                 shutil.copyfileobj(file, kept)
         except OSError:
             with contextlib.suppress(OSError):  # half of it only takes room
@@ -250,9 +266,22 @@ class ArmingRecord:
         with (
             self._reporting("read"),
             contextlib.suppress(FileNotFoundError),
-            open(open_own(self._file, os.O_RDONLY), "rb") as file,
+            open(self._open(os.O_RDONLY), "rb") as file,
         ):
             self._catch_up(file.fileno())
+
+    def _open(self, flags: int) -> int:
+        """Open the file, or what we hold of it: where it got a second name or another owner it is still ours."""
+        try:
+            return open_own(self._file, flags)
+        except OSError as error:
+            if error.errno == errno.EINVAL and self._is_held():
+                return os.dup(self._held)
+            raise
+
+    def _is_held(self) -> bool:
+        """Return whether the file is the one that we hold."""
+        return self._held >= 0 and os.path.samestat(os.fstat(self._held), self._file.lstat())
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
@@ -260,13 +289,13 @@ class ArmingRecord:
         with self._reporting("written"):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             while True:
-                file = open_own(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+                file = self._open(os.O_RDWR | os.O_CREAT | os.O_APPEND)
                 try:
-                    fcntl.flock(file, fcntl.LOCK_EX)
+                    lock(file, self._patience)
                     if os.fstat(file).st_ino != os.lstat(self._file).st_ino:
                         continue  # replaced while we waited
                     self._catch_up(file)
-                    if self._outdated or self._reason or self._is_removed:
+                    if self._outdated or self._reason or self._is_removed or self._is_strange:
                         self._rewrite()
                         continue
                     yield file
@@ -282,6 +311,7 @@ class ArmingRecord:
         status = os.fstat(file)
         if status.st_size > LARGEST:
             raise OSError(errno.EFBIG, f"it has {status.st_size} octets, more than this program writes; remove it")
+        self._is_strange = bool(why_strange(status, self._file))
         self._is_removed = not status.st_size and self._knows_any()  # nobody of us leaves it empty
         if status.st_ino != inode or status.st_size < known:
             self._hold(file)
@@ -295,6 +325,7 @@ class ArmingRecord:
         """Keep this file open: as long as it is, no other file gets its inode number, by which it is known."""
         held = os.dup(file)
         self._let_go()
+        self._held = held
         self._let_go = let_go = weakref.finalize(self, os.close, held)
         let_go.atexit = False  # a process that was forked has closed it
 
@@ -358,6 +389,8 @@ class ArmingRecord:
             raise self._refusal(error, verb) from error
 
     def _refusal(self, error: OSError, verb: str) -> Refusal:
+        if isinstance(error, BlockingIOError):
+            return Busy(f"{self._file}: {error.strerror}; no socket is touched without the arming record")
         problem = f"{self._file}: cannot be {verb}: {error.strerror}"
         if error.errno in (errno.EACCES, errno.EPERM):
             return NotPermitted(f"{problem}; {permitting(error, self._file, verb)}")

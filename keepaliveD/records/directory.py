@@ -14,12 +14,12 @@ from pathlib import Path
 
 from keepaliveD.model.errors import Busy, NoInput, NotPermitted, Refusal, StateError, remedy
 from keepaliveD.places import LOCK
-from keepaliveD.records.files import open_new, open_own
+from keepaliveD.records.files import open_new, open_own, why_strange
 
 DAMAGED = ".damaged"  # the end of the name under which a damaged file is kept
 LARGEST = 1 << 20  # octets that a record may have; what is larger was not written by this program
 
-Stamp = tuple[int, int, int, int]  # device, inode, octets, nanoseconds of the last change
+Stamp = tuple[int, ...]  # device, inode, names, owner, octets, nanoseconds of the last change
 
 
 class StateDirectory:
@@ -46,9 +46,16 @@ class StateDirectory:
                 os.close(lock)
 
     def keep_lock(self) -> None:
-        """Make what is locked again, where somebody removed it. Raises Busy, NotPermitted, StateError."""
+        """Make what is locked again, where somebody removed it or gave it a second name or another owner.
+
+        Raises Busy, NotPermitted, StateError.
+        """
         with reporting(self.path / LOCK, "read"):
-            lost = self._lock >= 0 and not _same(os.fstat(self._lock), self._status(LOCK))
+            there = self._status(LOCK)
+            lost = self._lock >= 0 and not _same(os.fstat(self._lock), there)
+            if there and not lost and self._lock >= 0 and why_strange(there, self.path / LOCK):
+                (self.path / LOCK).unlink()  # nothing is in it, and the next daemon would refuse it
+                lost = True
         if lost:
             self._take_lock()
 
@@ -78,11 +85,14 @@ class StateDirectory:
     def stamp(self, name: str) -> Stamp | None:
         """What changes where somebody puts something else in the place of a file, or into it; None without a file.
 
+        So it does where somebody gives the file a second name or another owner: then nobody else may read it.
         Raises NotPermitted, StateError.
         """
         with reporting(self.path / name, "read"):
             status = self._status(name)
-        return status and (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if status is None:
+            return None
+        return status.st_dev, status.st_ino, status.st_nlink, status.st_uid, status.st_size, status.st_mtime_ns
 
     def names(self) -> list[str]:
         """The files in it, none where there is no directory. Raises NotPermitted, StateError."""

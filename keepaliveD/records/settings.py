@@ -101,7 +101,7 @@ class SettingsRecord:
         self._learn({key: one for key, one in self._known().items() if key not in keys})
 
     def tend(self) -> bool:
-        """Have the file say what is true. Return whether somebody had removed it, or put something in its place.
+        """Have the file say what is true. Return whether somebody had made it another file, or one that is refused.
 
         Raises NotPermitted, StateError, Busy: then the file may name values as ours that are no longer;
         to what is to be restored it makes no difference.

@@ -592,7 +592,7 @@ def test_disarm_says_what_it_removed_and_disarms_what_it_knows_where_records_of_
     assert status == 77
     assert out[0] == "removed /pin; new connections are no longer armed"
     assert "disarmed" in out[1]
-    assert err == ["keepalivectl: sockets that were armed at connect stay armed: /armed: requires CAP_BPF"]
+    assert err == ["keepalivectl: sockets that were armed at connect may stay armed: /armed: requires CAP_BPF"]
     assert desk.record.armed() == {}
 
 
@@ -636,7 +636,7 @@ def test_all_that_was_not_done_is_said(desk: Desk, monkeypatch: pytest.MonkeyPat
     assert (status, err) == (
         77,
         [
-            "warning: sockets that were armed at connect stay armed: /armed: cannot be read: Read-only file system",
+            "warning: sockets that were armed at connect may stay armed: /armed: cannot be read: Read-only file system",
             "keepalivectl: /pin: cannot be removed, and still arms new connections",
         ],
     )

@@ -22,7 +22,7 @@ from socket import AF_INET, AF_INET6, AddressFamily
 import pytest
 
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.errors import Unsupported
+from keepaliveD.model.errors import Exit, Unsupported
 from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork
@@ -36,7 +36,7 @@ from keepaliveD.platforms.linux.owners.cgroups import Cgroup
 from keepaliveD.policy.arming import times
 from keepaliveD.policy.connect import MOST_OPENINGS, plan
 from tests.support.armed_at_connect import AUTO, MANY, OURS, SHIPPED, SHORT, TABLE, Case, by_scan
-from tests.support.patience import SOON, wait_for
+from tests.support.patience import SOON, STALL, wait_for
 from tests.support.processes import CTL, Daemon, Home
 from tests.support.rig import DIE_WITH_US, OWN_NETWORK, Namespace
 from tests.support.tables import CONFIGURED
@@ -937,6 +937,36 @@ def test_pins_that_somebody_removes_before_a_stop_cost_no_record(guest: Guest, r
         assert held.tell() == UNTOUCHED
 
 
+def test_a_daemon_whose_record_another_process_has_locked_goes_on_and_stops(guest: Guest) -> None:
+    """As a keepalivectl that was stopped by Ctrl-Z: both must not hang, and both say who has it."""
+    guest.home.configure(DISARMING)
+    record = guest.home.state / "armed"
+    with guest.daemon() as daemon, guest.holding() as held:
+        assert held.tell() == ARMED
+        record.touch(mode=0o600)
+        with subprocess.Popen(["flock", "--no-fork", record, "sleep", "1000"]) as holder:
+            try:
+                guest.run("sh", "-c", "rm /sys/fs/bpf/tcp-keepalived/armed")
+                daemon.expect("record")  # a scan has ended
+                daemon.send(signal.SIGTERM)
+                began = time.monotonic()
+                assert daemon.wait() == Exit.TEMPFAIL
+                assert time.monotonic() - began < STALL
+                said = guest.typed("disarm")
+                assert (said.returncode, "has it locked" in said.stderr) == (Exit.TEMPFAIL, True)
+            finally:
+                holder.kill()
+        refused = next(
+            str(each["MESSAGE"]) for each in daemon.heard("refused") if "cannot disarm" in str(each["MESSAGE"])
+        )
+        assert refused.startswith("cannot disarm what was armed at connect, it stays armed: ")
+        assert "(sleep) has it locked" in refused
+        assert refused.endswith("; run keepalivectl disarm")
+        assert held.tell() == ARMED
+        guest.disarm()
+        assert held.tell() == UNTOUCHED
+
+
 def test_sockets_armed_at_connect_are_disarmed_at_the_stop_where_that_is_wanted(guest: Guest) -> None:
     guest.home.configure(DISARMING)
     with guest.daemon() as daemon, guest.holding() as held:
@@ -1048,7 +1078,7 @@ def test_without_the_capabilities_disarm_says_what_it_removes_and_what_stays_arm
         assert done.returncode == 77
         assert done.stdout.startswith(f"removed {PIN}; new connections are no longer armed\n")
         last = done.stderr.splitlines()[-1]
-        assert last.startswith("keepalivectl: sockets that were armed at connect stay armed: ")
+        assert last.startswith("keepalivectl: sockets that were armed at connect may stay armed: ")
         assert "requires CAP_BPF and CAP_PERFMON" in last
         assert (earlier.tell(), held.tell()) == (UNTOUCHED, ARMED)
         assert "disarmed" in "".join(guest.disarm())
@@ -1085,7 +1115,7 @@ def test_where_nothing_can_be_unpinned_what_is_on_record_is_disarmed_nevertheles
         *_, records, pin = done.stderr.splitlines()
         assert pin.startswith(f"keepalivectl: {PIN}: cannot be removed, and still arms new connections: Read-only file")
         assert pin.endswith(f"run as root, where /sys/fs/bpf is not mounted read-only: rm {PIN}")
-        assert records.startswith("warning: sockets that were armed at connect stay armed: ")
+        assert records.startswith("warning: sockets that were armed at connect may stay armed: ")
         assert records.endswith("/armed: cannot be read: Read-only file system")
         assert (done.returncode, earlier.tell(), held.tell()) == (77, UNTOUCHED, ARMED)
         guest.run("mount", "-o", "remount,rw", "/sys/fs/bpf")

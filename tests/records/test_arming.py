@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepaliveD.model.errors import NotPermitted, StateError
+from keepaliveD.model.errors import Busy, NotPermitted, StateError
 from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Mark
 from keepaliveD.model.sockets import Column
@@ -334,6 +334,22 @@ def test_a_file_that_took_the_place_of_one_that_was_removed_is_read_from_its_beg
     assert set(ours.armed()) == set(range(100, 120))
     ours.write(armed(3))
     assert known(tmp_path) == [3, *range(100, 120)]
+
+
+def test_who_has_the_record_locked_is_named_and_not_waited_for_without_end(tmp_path: Path) -> None:
+    """As keepalivectl does that somebody stopped by Ctrl-Z."""
+    ours = ArmingRecord(tmp_path, BOOT, patience=0.0)
+    ours.write(armed(1))
+    holder = ["flock", str(tmp_path / FILE), "sh", "-c", "echo; exec cat"]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline()
+        with pytest.raises(Busy, match=rf"/armed: process {process.pid} \(flock\) has it locked"):
+            ours.write(armed(2))
+        assert set(ours.armed()) == {1}, "reading needs no lock"
+        process.communicate(timeout=60)
+    ours.write(armed(2))
+    assert known(tmp_path) == [1, 2]
 
 
 @pytest.mark.parametrize("empty", [False, True])
