@@ -117,8 +117,10 @@ class Autopsy:
         self._keep_what_is_gone(remember(memory, judgement.table), judgement.table.taken_at)
         self._netns, sockets = judgement.table.netns, judgement.table.sockets
         counted = are_evidence(sockets, self._netns)
+        counted &= ~self._measured(sockets["cookie"])
         self.advisor.scanned(memory, judgement.assigned.index, counted, sockets)
         rows = self._saves.observe(judgement.to_arm_by, self._rules.arm)
+        rows = rows[~self._measured(sockets["cookie"][rows])]
         for path, cgroup, count in _counts(judgement.assigned.index[rows], sockets["cgroup"][rows]):
             self.tally.saved[self._rules.paths[path].name, self._unit(cgroup)] += count
 
@@ -180,22 +182,26 @@ class Autopsy:
         with_evidence = self.advisor.with_evidence(self._rules.paths)
         seen = (ended, scans, self._rules.paths, self._units, deaths.unknown)
         examined = examine(*seen, owners=self._owners, with_evidence=with_evidence)
-        others = ~self._measured(examined.ended)
+        others = ~self._measured(examined.ended["cookie"])
+        self._forget_measured(ended["cookie"][~others])
         self._count(examined, others)
-        counted = FORESEEABLE[examined.causes.cause] & are_evidence(ended, self._netns)
+        counted = FORESEEABLE[examined.causes.cause] & others & are_evidence(ended, self._netns)
         self.advisor.died(ended, examined.path, counted)
         wanted = others & np.isin(examined.causes.cause, [int(cause) for cause in self._rules.causes])
         wanted &= self._is_of_users(examined.ended) & self._is_of_units(examined.ended)
         return tuple(filter(None, (self._report(examined, rows, now) for rows in _alike(examined, wanted))))
 
-    def _measured(self, ended: Column) -> Bools:
-        """Return which ends are of connections that measured a path, and forget these: a cookie ends once."""
+    def _measured(self, cookies: Column) -> Bools:
+        """Return which of these are of connections that measure a path."""
         if not self._measuring:
-            return np.zeros(len(ended), np.bool_)
-        measured: Bools = np.isin(ended["cookie"], np.array(list(self._measuring), np.uint64))
-        for cookie in ended["cookie"][measured].tolist():
-            self._measuring.pop(cookie, None)
+            return np.zeros(len(cookies), np.bool_)
+        measured: Bools = np.isin(cookies, np.array(list(self._measuring), np.uint64))
         return measured
+
+    def _forget_measured(self, cookies: Column) -> None:
+        """Forget connections that have measured a path: a cookie ends once."""
+        for cookie in cookies.tolist():
+            self._measuring.pop(cookie, None)
 
     def _is_of_users(self, ended: Column) -> Bools:
         """Return which ends are of the users whose ends are reported."""

@@ -325,6 +325,22 @@ def test_of_too_many_connections_that_measure_a_path_the_oldest_are_forgotten() 
     assert autopsy.tally.measured == 1
 
 
+def test_what_connections_that_measure_a_path_live_through_is_no_evidence() -> None:
+    """Neither what root's have survived, nor that they died: they were quiet on purpose, until they did."""
+    autopsy = Autopsy(rules(GUESS, OFFICE))
+    autopsy.count_apart((1, 2, 3))
+    of_service = Socket(netns=OURS, uid=0, local_port=40000, remote_port=5432)
+    for survived in (0.0, 80.0):
+        sockets = [Socket(cookie=cookie) | of_service for cookie in (1, 2, 3)]
+        judgement = judge(dataclasses.replace(table(990.0, *sockets), netns=OURS), nothing_known(), (GUESS, OFFICE), ())
+        autopsy.remember(judgement, dataclasses.replace(judgement.activity, survived=np.full(3, survived)))
+    for cookie in (1, 2, 3):
+        autopsy.observe(died({**FORGOT, **of_service, "cookie": cookie, "ended_at": 500.0 * cookie}), 1001.0)
+    autopsy.advisor.due(5000.0)
+    evidence = autopsy.advisor._evidence
+    assert (evidence.lived.sum(), evidence.died.sum(), autopsy.tally.measured) == (0, 0, 3)
+
+
 def test_ignored_networks_are_not_judged() -> None:
     assert not Autopsy(rules(ignore=["10.71.3.0/24"])).observe(died(KILLED), 1001.0)
 
@@ -628,6 +644,12 @@ def test_a_silence_that_was_survived_before_arming_is_no_save() -> None:
 def test_what_is_not_answered_is_no_save() -> None:
     autopsy = Autopsy(dataclasses.replace(rules(GUESS, OFFICE), arm=(ARM,)))
     assert kept_alive(autopsy, 1400.0, 400.0, probes=2) == 0
+
+
+def test_what_keeps_a_connection_that_measures_is_no_save() -> None:
+    autopsy = Autopsy(dataclasses.replace(rules(GUESS, OFFICE), arm=(ARM,)))
+    autopsy.count_apart((1,))
+    assert kept_alive(autopsy, 1400.0, 400.0) == 0
 
 
 def scanned(autopsy: Autopsy, now: float, *sockets: Socket) -> None:
