@@ -10,6 +10,7 @@ from keepaliveD.model.findings import Finding
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets
 from keepaliveD.policy.activity import Activity, find
+from keepaliveD.policy.moments import Death, Moments
 from keepaliveD.policy.path_evidence import Events, Subject, findings, nothing_known, observe, shortened, to_advise
 from keepaliveD.policy.routes import DEFAULT, ByRoute
 
@@ -54,6 +55,7 @@ class Advisor:
         if paths[:MOST_PATHS] != self._paths:
             self._paths, self._shorter, self.findings = paths[:MOST_PATHS], {}, ()
             self._evidence, self._has_news = nothing_known(len(self._paths)), False
+            self._moments = Moments(len(self._paths))
             self.by_route.forget()
         self._products = products
 
@@ -68,6 +70,7 @@ class Advisor:
         longer = np.flatnonzero(known & counted & (memory.survived > before))
         new = np.flatnonzero(~known & counted & (path == DEFAULT))
         self._cookie, self._survived = memory.cookie, memory.survived
+        self._moments.scanned(memory.taken_at, path, counted, sockets)
         if len(new):
             self.by_route.meet(sockets, new, memory.taken_at)
         if len(longer):
@@ -76,19 +79,21 @@ class Advisor:
             self._count(silences)
             self.by_route.count(sockets, longer, silences)
 
-    def died(self, ended: Column, path: Column, counted: Bools) -> None:
-        """Count the ends of connections that the path had forgotten."""
-        rows = np.flatnonzero(counted)
-        if len(rows):
-            one = ended[rows]
-            peer = one["remote_low"] ^ (one["remote_high"] * MIX)
-            every = np.ones(len(rows), np.bool_)
-            deaths = Events(path[rows].astype(np.intp), one["silence"].astype(np.float64), every, peer)
-            self._count(deaths)
-            self.by_route.count(ended, rows, deaths)
+    def died(self, ended: Column, path: Column, cause: Column, counted: Bools) -> None:
+        """Take in ends of connections, of which those count that the path had forgotten; each moment counts once."""
+        self._moments.died(ended, path, cause, np.flatnonzero(counted))
+
+    def _count_deaths(self, now: float) -> None:
+        """Count the one death of each moment that is over."""
+        for path, (death, *others) in self._moments.closed(now):
+            one = Events(np.array([path], np.intp), np.array([death.silence]), np.ones(1, np.bool_), _peer(death))
+            self._count(one._replace(other_peer=_another(death, others)))
+            by_it = [other for other in others if other.row["local_low"] == death.row["local_low"]]
+            self.by_route.count(death.row, np.zeros(1, np.intp), one._replace(other_peer=_another(death, by_it)))
 
     def due(self, now: float) -> tuple[Finding, ...]:
         """Return what to advise now."""
+        self._count_deaths(now)
         if not self._has_news:
             return ()
         self._has_news = False
@@ -101,6 +106,16 @@ class Advisor:
     def _count(self, events: Events) -> None:
         known = events.path < len(self._paths)
         if known.any():
-            path, silence, died, peer = events
-            counted = Events(path[known], silence[known], died[known], peer[known])
-            self._evidence, self._has_news = observe(self._evidence, counted), True
+            self._evidence, self._has_news = observe(self._evidence, events.select(known)), True
+
+
+def _peer(death: Death) -> Column:
+    """Return the number of its peer."""
+    peer: Column = death.row["remote_low"] ^ (death.row["remote_high"] * MIX)
+    return peer
+
+
+def _another(death: Death, others: Sequence[Death]) -> Column:
+    """Return the number of another peer, if these have one."""
+    mine = _peer(death)
+    return next((peer for peer in map(_peer, others) if peer[0] != mine[0]), mine)

@@ -22,7 +22,7 @@ from keepaliveD.model.rules import ArmRule, IPNetwork, Path
 from keepaliveD.model.sockets import OWN, Bools, Column, Indices
 from keepaliveD.policy.activity import Activity, find
 from keepaliveD.policy.advice import Advisor, are_evidence
-from keepaliveD.policy.hindsight import FORESEEABLE, NOTHING, Examined, Key, Remembered, Whose, examine, remember
+from keepaliveD.policy.hindsight import NOTHING, Examined, Key, Remembered, Whose, examine, remember
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.paths import ignored
 from keepaliveD.policy.saves import Saves
@@ -185,8 +185,7 @@ class Autopsy:
         others = ~self._measured(examined.ended["cookie"])
         self._forget_measured(ended["cookie"][~others])
         self._count(examined, others)
-        counted = FORESEEABLE[examined.causes.cause] & others & are_evidence(ended, self._netns)
-        self.advisor.died(ended, examined.path, counted)
+        self.advisor.died(ended, examined.path, examined.causes.cause, others & are_evidence(ended, self._netns))
         wanted = others & np.isin(examined.causes.cause, [int(cause) for cause in self._rules.causes])
         wanted &= self._is_of_users(examined.ended) & self._is_of_units(examined.ended)
         return tuple(filter(None, (self._report(examined, rows, now) for rows in _alike(examined, wanted))))

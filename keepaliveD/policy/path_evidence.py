@@ -60,6 +60,11 @@ class Events(NamedTuple):
     silence: Column  # seconds
     died: Bools
     peer: Column  # a number for its address, u8
+    other_peer: Column | None = None  # the same of another one that died together with it, or of itself
+
+    def select(self, rows: Indices | Bools) -> Events:
+        """Return these of the events."""
+        return Events(*(None if column is None else column[rows] for column in self))  # type: ignore[arg-type]
 
 
 class Estimate(NamedTuple):
@@ -83,10 +88,11 @@ def observe(before: Evidence, events: Events) -> Evidence:
     counted = np.flatnonzero(events.silence >= SHORTEST)
     place = events.path[counted] * BINS + bin_of(events.silence[counted])
     died, shape = events.died[counted], before.lived.shape
-    deaths, peers = place[died], events.peer[counted][died]
+    deaths = place[died]
     lowest, highest = before.lowest_peer.ravel().copy(), before.highest_peer.ravel().copy()
-    np.minimum.at(lowest, deaths, peers)
-    np.maximum.at(highest, deaths, peers)
+    for peers in (events.peer, events.peer if events.other_peer is None else events.other_peer):
+        np.minimum.at(lowest, deaths, peers[counted][died])
+        np.maximum.at(highest, deaths, peers[counted][died])
     size = before.lived.size
     return Evidence(
         before.lived + np.bincount(place[~died], minlength=size).reshape(shape),

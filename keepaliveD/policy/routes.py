@@ -84,10 +84,8 @@ class ByRoute:
         nothing = _Known(UNKNOWN, 0.0)
         route = np.array([self._known.get(key, nothing).route for key in keys.tolist()], np.intp)[inverse]
         known = here[route != UNKNOWN]
-        _, silence, died, peer = events
-        self._evidence = observe(
-            self._evidence, Events(route[route != UNKNOWN], silence[known], died[known], peer[known])
-        )
+        counted = events.select(known)._replace(path=route[route != UNKNOWN])
+        self._evidence = observe(self._evidence, counted)
 
     def findings(self, default: Path, products: Sequence[float]) -> list[Finding]:
         """Return what contradicts the default path's timeout by one route; nothing unless there are two at least."""

@@ -10,6 +10,7 @@ import pytest
 from keepaliveD.log import entries
 from keepaliveD.model.actions import Arm, Outcome
 from keepaliveD.model.arming import LOOKED
+from keepaliveD.model.causes import Cause
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.origin import Origin, Source
@@ -23,14 +24,15 @@ from keepaliveD.policy.advice import MOST_PATHS, Advisor
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.explain import Surroundings, explain
 from keepaliveD.policy.judge import judge
+from keepaliveD.policy.moments import MOMENT
 from keepaliveD.policy.questions import follow
-from keepaliveD.policy.routes import ENDS
 from keepaliveD.policy.scans import ScanDecider
+from tests.support.ends import end, reset
 from tests.support.tables import CONFIGURED, Socket, idle, table
 
 GUESS = Path("default", 600.0, Origin(Source.GUESS))
 PRODUCTS = (240.0, 350.0, 600.0, 3600.0)
-ENDED = np.dtype([*((name, "u8") for name in ENDS.names or ()), ("silence", "f8")])
+FIRST = np.zeros(1, np.uint32)  # of the paths
 
 
 def survive(advisor: Advisor, path: Path, silence: float, connections: int) -> None:
@@ -49,10 +51,11 @@ def survive(advisor: Advisor, path: Path, silence: float, connections: int) -> N
 
 
 def die(advisor: Advisor, *silences: float, peers: int = 9) -> None:
-    ended = np.zeros(len(silences), ENDED)
-    ended["silence"] = silences
-    ended["remote_low"] = np.arange(len(silences)) % peers
-    advisor.died(ended, np.zeros(len(silences), np.uint32), np.ones(len(silences), np.bool_))
+    """A device has reset connections, each after such a silence; no event explains two of them."""
+    for number, silence in enumerate(silences):
+        at = max(advisor._moments._newest[0], -1e6) + MOMENT + 1 + silence
+        ended = end(**reset(silence=silence, ended_at=at, remote_low=number % peers))
+        advisor.died(ended, FIRST, np.array([Cause.MIDDLEBOX_IDLE.value]), np.ones(1, np.bool_))
 
 
 def shortened(*paths: Path) -> Advisor:
@@ -124,9 +127,10 @@ def test_other_paths_begin_anew() -> None:
 def test_memory_is_bounded_however_many_paths_are_configured() -> None:
     many = [Path(str(number), 600.0, CONFIGURED) for number in range(MOST_PATHS + 10)]
     advisor = Advisor(many, PRODUCTS)
-    ended = np.zeros(3, ENDED)
-    ended["silence"], ended["remote_low"] = 400.0, (1, 2, 3)
-    advisor.died(ended, np.full(3, MOST_PATHS + 5, np.uint32), np.ones(3, np.bool_))
+    for at in (-1e6, -8e5, -6e5):
+        ended = end(**reset(silence=400.0, ended_at=at))
+        cause = np.array([Cause.MIDDLEBOX_IDLE.value])
+        advisor.died(ended, np.array([MOST_PATHS + 5], np.uint32), cause, np.ones(1, np.bool_))
     assert advisor.due(1000.0) == ()
     assert len(advisor._evidence.died) == MOST_PATHS
 

@@ -38,6 +38,7 @@ from keepaliveD.policy.autopsy import (
     AutopsyRules,
 )
 from keepaliveD.policy.judge import judge
+from keepaliveD.policy.moments import MOMENT
 from keepaliveD.policy.remedies import FORGOTTEN_HERE, FORGOTTEN_PERHAPS, PREVENTABLE, WITHOUT_KEEPALIVE, remedy
 from tests.support.ends import FORGOTTEN_BY_REJECT, GUESS, MEASURED, Facts, ends, live, reset, timed_out
 from tests.support.tables import Socket, idle, table
@@ -427,7 +428,8 @@ def test_an_end_is_held_against_the_timeout_that_verdicts_followed() -> None:
         sockets = table(0.0, *[idle(1.0)] * 30).sockets
         autopsy.advisor.scanned(seen, np.zeros(30, np.intp), np.ones(30, np.bool_), sockets)
     forgot = reset(reset_ttl=63, silence=110.0, netns=OWN)
-    autopsy.observe(died(*({"remote_low": peer, **forgot} for peer in range(3))), 800.0)
+    for peer in range(3):
+        autopsy.observe(died({"remote_low": peer, "ended_at": 200.0 * peer, **forgot}), 800.0)
     autopsy.advisor.due(900.0)
     (shorter,) = autopsy.advisor.with_evidence([GUESS])
     assert shorter.timeout < 110.0
@@ -509,7 +511,9 @@ def test_ends_that_silence_brought_about_are_evidence_about_their_path() -> None
     """Others are not: whoever was killed says nothing about the path."""
     autopsy = Autopsy(rules(GUESS, OFFICE))
     forgot = {**FORGOT, "netns": OWN}
-    autopsy.observe(died({**KILLED, "netns": OWN}, forgot, forgot), 1001.0)
+    earlier = {**forgot, "ended_at": 500.0}
+    autopsy.observe(died({**KILLED, "netns": OWN}, forgot, earlier), 1001.0)
+    autopsy.advisor.due(1000.0 + MOMENT)
     assert autopsy.advisor._evidence.died.sum(axis=1).tolist() == [0, 2]
     assert autopsy.advisor._evidence.lived.sum() == 0
 
@@ -537,6 +541,7 @@ def test_only_what_services_of_this_host_open_is_evidence(other: Socket, *, coun
         memory = dataclasses.replace(judgement.activity, survived=np.full(1, survived))
         autopsy.remember(judgement, memory)
     autopsy.observe(died({**FORGOT, **facts}), 1001.0)
+    autopsy.advisor.due(1000.0 + MOMENT)
     evidence = autopsy.advisor._evidence
     assert (evidence.lived.sum(), evidence.died.sum()) == ((1, 1) if counts else (0, 0))
 
