@@ -31,6 +31,11 @@ class Origin:
         """Whether nobody has said anything about this very path."""
         return self.source in (Source.PLATFORM, Source.GUESS)
 
+    @property
+    def presumed(self) -> bool:
+        """Whether it is a guess, or what some connections have shown: nobody has said it of all."""
+        return self.guessed or self.source is Source.EVIDENCE
+
     def __str__(self) -> str:
         match self.source:
             case Source.CONFIGURED:

@@ -66,8 +66,8 @@ class Selected(Sequence[Connection]):
                 found = getattr(outlook, name)[rows]
             case "left":
                 found = outlook.cut_at[rows] - outlook.now
-            case "guessed":
-                found = _are_guessed(self.judgement, rows)
+            case "presumed":
+                found = _are_presumed(self.judgement, rows)
             case "counts_data":
                 found = _each([path.counts is WhatCounts.DATA for path in assigned.paths], assigned.index[rows])
             case "is_off":
@@ -87,7 +87,7 @@ COLUMNS: dict[str, tuple[type, Callable[[Connection], Any]]] = {
     "verdict": (np.uint8, operator.attrgetter("verdict")),
     "pid": (np.int64, operator.attrgetter("owner.pid")),
     "confirmed": (np.bool_, operator.attrgetter("confirmed")),
-    "guessed": (np.bool_, operator.attrgetter("origin.guessed")),
+    "presumed": (np.bool_, operator.attrgetter("origin.presumed")),
     "counts_data": (np.bool_, lambda one: one.counts is WhatCounts.DATA),
     "is_off": (np.bool_, lambda one: one.keepalive is Shown.OFF),
 }
@@ -160,14 +160,14 @@ def with_owners(connections: Sequence[Connection], owners: Sequence[Owner], whic
     )
 
 
-def _are_guessed(judgement: Judgement, rows: Indices) -> Column:
-    """Return of which connections the idle timeout is a guess: see the origin of a Connection."""
+def _are_presumed(judgement: Judgement, rows: Indices) -> Column:
+    """Return of which connections the idle timeout is a guess, or evidence: see the origin of a Connection."""
     outlook, assigned = judgement.forecast, judgement.assigned
     path_of = assigned.index[rows]
     survived = outlook.timeout[rows] > _each([path.timeout for path in assigned.paths], path_of)
-    by_path = _each([path.origin.guessed for path in assigned.paths], path_of)
-    guessed: Column = by_path & ~survived & ~outlook.by_firewall[rows]  # neither of these two origins is a guess
-    return guessed
+    by_path = _each([path.origin.presumed for path in assigned.paths], path_of)
+    presumed: Column = (by_path | survived) & ~outlook.by_firewall[rows]
+    return presumed
 
 
 def _each(values: Sequence[Any], numbers: Column) -> Column:

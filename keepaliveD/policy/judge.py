@@ -10,6 +10,7 @@ import numpy as np
 
 from keepaliveD.model.connections import Counts, Verdict
 from keepaliveD.model.dataclass import dataclass
+from keepaliveD.model.origin import Source
 from keepaliveD.model.rules import IPNetwork, Path
 from keepaliveD.model.sockets import SocketTable, shrunk
 from keepaliveD.policy import timers
@@ -58,11 +59,26 @@ def judge(
         table = dataclasses.replace(table, sockets=table.sockets.select(~passed_over))
     assigned = _shrunk(assign(table, paths))
     activity = _shrunk(timers.learn(observe(before, table, assigned.timeout, assigned.only_data), table))
-    outlook = _shrunk(forecast(table, activity, assigned))
+    outlook = _shrunk(_with_evidence_presumed(forecast(table, activity, assigned), assigned))
     if with_evidence is None or with_evidence is paths:
         return Judgement(table, assigned, activity, outlook)
     shown = shown_as(assigned, with_evidence)
-    return Judgement(table, shown, activity, _shrunk(forecast(table, activity, shown)), (assigned, outlook))
+    told = _shrunk(_with_evidence_presumed(forecast(table, activity, shown), shown, outlook))
+    return Judgement(table, shown, activity, told, (assigned, outlook))
+
+
+def _with_evidence_presumed(outlook: Forecast, assigned: Assigned, configured: Forecast | None = None) -> Forecast:
+    """Return the outlook with `late` and `cut` as presumed that rest on evidence alone.
+
+    `configured` is what the configuration comes to, where that is known.
+    """
+    by_evidence = np.array([path.origin.source is Source.EVIDENCE for path in assigned.paths], np.bool_)
+    if not by_evidence.any():
+        return outlook
+    alone = by_evidence[assigned.index] & np.isin(outlook.verdict, (Verdict.LATE.value, Verdict.CUT.value))
+    if configured is not None:
+        alone &= outlook.verdict != configured.verdict
+    return dataclasses.replace(outlook, confirmed=outlook.confirmed & ~alone)
 
 
 def _shrunk(columns: Columns) -> Columns:
@@ -75,12 +91,11 @@ def _shrunk(columns: Columns) -> Columns:
 def judged_anew(judgement: Judgement, activity: Activity) -> Judgement:
     """Return the judgement of the same scan with what was learned of its sockets since."""
     before = judgement.without_evidence
-    return dataclasses.replace(
-        judgement,
-        activity=activity,
-        forecast=forecast(judgement.table, activity, judgement.assigned),
-        without_evidence=before and (before[0], forecast(judgement.table, activity, before[0])),
-    )
+    if before is not None:
+        before = (before[0], forecast(judgement.table, activity, before[0]))
+    told = forecast(judgement.table, activity, judgement.assigned)
+    told = _with_evidence_presumed(told, judgement.assigned, before and before[1])
+    return dataclasses.replace(judgement, activity=activity, forecast=told, without_evidence=before)
 
 
 def with_bare_presumed(judgement: Judgement, since: float) -> Judgement:

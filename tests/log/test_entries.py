@@ -91,9 +91,10 @@ def test_unanswered_packets_after_less_than_the_idle_timeout_tell_that_the_path_
     assert "has presumably forgotten it, sooner than expected (idle timeout 5min, " in entry.message
 
 
-def test_what_rests_on_a_guess_is_less_urgent() -> None:
+def test_what_rests_on_a_guess_or_on_evidence_is_less_urgent() -> None:
     """Where no path is configured the timeout is the shortest in the catalogue: most exceed it."""
-    for guess in (Origin(Source.GUESS), Origin(Source.PLATFORM, "Google Compute Engine")):
+    observed = Origin(Source.EVIDENCE, "3 connections died in silences of 5min or more")
+    for guess in (Origin(Source.GUESS), Origin(Source.PLATFORM, "Google Compute Engine"), observed):
         said = [say(connection)[0] for connection in (cut(origin=guess), late(origin=guess))]
         assert [entry.priority for entry in said] == [WARNING, NOTICE]
         assert all(f"idle timeout 5min, {guess})" in entry.message for entry in said)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keepaliveD.log import entries
+from keepaliveD.log.entries import NOTICE
 from keepaliveD.model.actions import Arm, Outcome
 from keepaliveD.model.arming import LOOKED
 from keepaliveD.model.causes import Cause
@@ -15,7 +16,7 @@ from keepaliveD.model.connections import Verdict
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.questions import ArmThis, Asker
-from keepaliveD.model.reports import ReportEvidence
+from keepaliveD.model.reports import ReportConnections, ReportEvidence
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import ArmAction, ArmRule, OnDrift, Path, Rules
 from keepaliveD.model.sockets import Switch, Timer
@@ -217,11 +218,42 @@ def test_evidence_changes_verdicts_and_nothing_that_is_armed() -> None:
     told, same = ScanDecider(RULES).observe(scan, with_evidence=shortened(GUESS).with_evidence([GUESS]))
     assert [Verdict(each) for each in by_guess.forecast.verdict] == [Verdict.SAFE, Verdict.BARE]
     assert [Verdict(each) for each in told.forecast.verdict] == [Verdict.LATE, Verdict.BARE]
+    assert [told.forecast.confirmed[0], by_guess.forecast.confirmed[0]] == [False, True], "it may be wrong"
     assert {one.origin.source for one in by_urgency(told, at_risk_only=True)} == {Source.EVIDENCE}
     (armed,), (armed_by_guess,) = ([each for each in all_ if isinstance(each, Arm)] for all_ in (same, actions))
     assert repr(tuple(armed.connections)) == repr(tuple(armed_by_guess.connections))  # nan is not equal to itself
     assert armed.wishes == armed_by_guess.wishes
     assert ([one.cookie for one in armed.connections], armed.wishes[0].times.idle > 350) == ([3], True)
+
+
+def test_a_connection_that_only_evidence_takes_for_expired_is_presumed_to_be_and_reported_once_nobody_answers() -> None:
+    """With a priority less than where somebody has written down the timeout."""
+    quiet = idle(380.0, cookie=4, timer=Timer.OFF, keepalive=Switch.OFF)
+    advisor, decider = shortened(GUESS), ScanDecider(RULES)
+    for now, socket, reports in (
+        (1000.0, quiet, 0),
+        (1001.0, idle(381.0, cookie=4, timer=Timer.RETRANSMIT, expires=1.0, retransmits=3), 1),
+    ):
+        told, actions = decider.observe(table(now, socket), with_evidence=advisor.with_evidence([GUESS]))
+        assert (Verdict(told.forecast.verdict[0]), told.forecast.confirmed[0]) == (Verdict.CUT, False)
+        said = [one for one in actions if isinstance(one, ReportConnections)]
+        assert len(said) == reports
+    (entry,) = entries.of(Outcome(said[0]))
+    assert (entry.event, entry.priority) == ("cut", NOTICE)
+
+
+def test_a_connection_that_has_outlasted_the_guess_too_has_expired_for_certain() -> None:
+    quiet = idle(700.0, cookie=4, timer=Timer.OFF, keepalive=Switch.OFF, since_packet=700.0)
+    told, _ = ScanDecider(RULES).observe(table(1000.0, quiet), with_evidence=shortened(GUESS).with_evidence([GUESS]))
+    assert (Verdict(told.forecast.verdict[0]), told.forecast.confirmed[0]) == (Verdict.CUT, True)
+
+
+def test_whoever_judges_by_the_shortened_paths_alone_is_certain_of_nothing_that_rests_on_them() -> None:
+    """As keepalivectl watch does: the daemon tells it these."""
+    (shorter,) = shortened(GUESS).with_evidence([GUESS])
+    seen = judge(table(1000.0, KEPT, idle(380.0, cookie=4, since_packet=380.0)), nothing_known(), [shorter], [])
+    assert [Verdict(each) for each in seen.forecast.verdict] == [Verdict.LATE, Verdict.CUT]
+    assert not seen.forecast.confirmed.any()
 
 
 def test_what_a_person_arms_by_hand_gets_no_times_by_evidence_either() -> None:

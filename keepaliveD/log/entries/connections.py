@@ -125,13 +125,13 @@ def owner_fields(connection: Connection) -> dict[str, Value]:
 
 
 def _priority(connection: Connection, before: Verdict) -> int:
-    """Return the priority by urgency: one lower where the timeout is a guess, and INFO for good news."""
+    """Return the priority by urgency: one lower where the timeout is a guess or evidence, and INFO for good news."""
     if before is Verdict.CUT:
         return INFO
     urgency = {Verdict.CUT: ERROR, Verdict.LATE: WARNING, Verdict.BARE: WARNING}.get(connection.verdict, INFO)
     if not connection.confirmed:
         urgency = max(urgency, WARNING)
-    return urgency + (1 if connection.origin.guessed and urgency < INFO else 0)
+    return urgency + (1 if connection.origin.presumed and urgency < INFO else 0)
 
 
 def _what(connection: Connection, before: Verdict) -> str:
@@ -247,7 +247,7 @@ def _times(connection: Connection) -> dict[str, Value]:
 def _summary(members: Sequence[Connection], before: Verdict) -> Entry:
     """Return one entry for many connections of one owner, path and verdict; all of them were cut before, or none."""
     urgent = most_urgent(members)
-    certainties = 2 * column(members, "confirmed") + column(members, "guessed")
+    certainties = 2 * column(members, "confirmed") + column(members, "presumed")
     one_of_each = part(members, np.unique(certainties, return_index=True)[1])
     quiet, packet = WORDS[urgent.counts]
     first = f"the path forgets the first in {span(urgent.left)} (idle timeout {span(urgent.timeout)}, {urgent.origin})"
