@@ -11,7 +11,7 @@ from socket import AF_INET, AF_INET6
 from keepaliveD.policy.moments import MOMENT
 from tests.kernel.test_rescue import all_speak
 from tests.support.patience import SOON
-from tests.support.processes import CTL, Daemon, Home, configuration, program
+from tests.support.processes import CTL, Daemon, Home, Program, configuration, program
 from tests.support.rig import Rig
 from tests.support.versions import ITERATOR, since
 
@@ -37,7 +37,10 @@ def die(rig: Rig) -> None:
 def die_once(rig: Rig) -> None:
     with contextlib.ExitStack() as stack:
         rig.firewall.set_sysctl(FORGETTING, round(SOON))  # a busy machine takes longer than FORGETS to start them
-        talkers = [stack.enter_context(program(rig, family)) for family in (AF_INET, AF_INET6) for _ in range(TALKERS)]
+        talkers: list[Program] = []
+        for family in (AF_INET, AF_INET6) * TALKERS:
+            talkers.append(stack.enter_context(program(rig, family)))
+            all_speak(talkers)  # or they survive a longer silence than FORGETS
         rig.firewall.set_sysctl(FORGETTING, FORGETS)
         assert set(all_speak(talkers)) == {"answered"}
         for _ in range(2):
