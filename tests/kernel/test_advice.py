@@ -18,7 +18,7 @@ from tests.support.versions import ITERATOR, since
 pytestmark = since(ITERATOR)
 
 FORGETTING = "net.netfilter.nf_conntrack_tcp_timeout_established"
-FORGETS = 8  # seconds, the firewall
+FORGETS = 12  # seconds, the firewall
 BELIEVED = 100  # seconds, the configuration
 SHORT = 3  # seconds of a silence that every connection survives
 TALKERS = 5  # at each of two addresses
@@ -88,7 +88,7 @@ def expect_a_warning_by_evidence(daemon: Daemon, rig: Rig) -> None:
     assert advice["MESSAGE"].endswith("until then verdicts follow it, and arming keeps to 4min")
     for _ in range(TALKERS):  # a busy machine may look at one only when its time is over
         with program(rig) as quiet:
-            warnings = daemon.heard("bare", within=FORGETS, **quiet.endpoints)
+            warnings = daemon.heard("bare", within=2 * FORGETS, **quiet.endpoints)
         if warnings:
             break
     warning = warnings[0]
