@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keepaliveD.cli import arguments, dropin, measured, running
+from keepaliveD.cli import arguments, measured, measured_file, running
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.config.document import LONGEST_NAME
 from keepaliveD.model import duration
@@ -140,7 +140,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         _say(*_plan(targets[0], limits))
         return
     if options.write:
-        dropin.check_place(running.its_file(options, root), _stem(options, targets[0].name))  # before hours pass
+        _check_place(options, root, targets[0])  # before hours pass
     found, stopped = _measure_first(targets, limits, root, where=options.where)
     toml = measured.as_toml(found, options.name or "")
     _print(options, found)
@@ -314,7 +314,7 @@ def _found(measurement: Measurement, tomography: Tomography) -> measured.Found:
         connections=measurement.opened,
         gone=circumstances.gone,
         by_listener=measurement.target.is_listener,
-        date=datetime.datetime.now().astimezone().date(),
+        date=_today(),
         counted=tomography.map.tried,
         hop_count=tomography.map.count,
         hops=tuple(tomography.map.names),
@@ -374,17 +374,23 @@ def _print(options: argparse.Namespace, found: measured.Found) -> None:
         print(f"\n{toml}", end="")
 
 
+def _check_place(options: argparse.Namespace, root: Path, target: Target) -> None:
+    """See that the [[path]] can be written, whatever its timeout will be. Raises Refusal."""
+    name = options.name or measured.default_name(target.name)
+    text = measured.path_table(name, target.address[0], target.interface, int(LONGEST), _today())
+    measured_file.check(running.its_file(options, root), name, target.name, text)
+
+
 def _write(options: argparse.Namespace, root: Path, found: measured.Found, toml: str) -> None:
     main = running.its_file(options, root)
-    file = dropin.write(main, _stem(options, found.name), toml)
+    file = measured_file.write(main, options.name or measured.default_name(found.name), found.name, toml)
     daemon = running.running(running.state_directory(root), root)
     command = running.how_to_reload(daemon, root) if daemon else how_to_start(root, main)
     _say(f"wrote {printable(str(file))}; {command} puts it in force")
 
 
-def _stem(options: argparse.Namespace, target: str) -> str:
-    """Return the name of the file for a target, without its suffix."""
-    return f"measured {options.name or measured.default_name(target)}"
+def _today() -> datetime.date:
+    return datetime.datetime.now().astimezone().date()
 
 
 async def _listen(port: int, seconds: float, root: Path) -> None:

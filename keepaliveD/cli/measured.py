@@ -189,18 +189,23 @@ def as_toml(found: Found, name: str = "") -> str:
     """Return the [[path]] for the configuration; nothing where no timeout was found."""
     if found.timeout is None or found.bracket.forgotten is None:
         return ""
-    network = ipaddress.ip_network(found.address.partition("%")[0])
-    more = f"interface = {_string(found.interface)}\n" if found.interface else ""
-    if found.keepalive_helps is False:
-        more += 'counts = "data"  # keepalive does not help here\n'
+    counts = 'counts = "data"  # keepalive does not help here\n' if found.keepalive_helps is False else ""
+    survived, forgotten = exact(found.timeout), exact(math.ceil(found.bracket.forgotten))
+    table = path_table(name or default_name(found.name), found.address, found.interface, found.timeout, found.date)
+    comment = f"# keepalivectl measure {printable(found.name)}: survived {survived}, forgotten by {forgotten}"
+    return f"{comment}\n{table}{counts}"
+
+
+def path_table(name: str, address: str, interface: str, timeout: int, date: datetime.date) -> str:
+    """Return a [[path]] to one address; the timeout is seconds."""
+    network = ipaddress.ip_network(address.partition("%")[0])
+    more = f"interface = {_string(interface)}\n" if interface else ""
     return (
-        f"# keepalivectl measure {printable(found.name)}: "
-        f"survived {exact(found.timeout)}, forgotten by {exact(math.ceil(found.bracket.forgotten))}\n"
         "[[path]]\n"
-        f"name = {_string(name or default_name(found.name))}\n"
+        f"name = {_string(name)}\n"
         f'networks = ["{network}"]  # widen it to all peers behind the same firewall\n'
-        f'timeout = "{found.timeout}s"\n{more}'
-        f"measured = {found.date.isoformat()}\n"
+        f'timeout = "{timeout}s"\n{more}'
+        f"measured = {date.isoformat()}\n"
     )
 
 
