@@ -317,6 +317,7 @@ def _found(measurement: Measurement, tomography: Tomography) -> measured.Found:
         date=_today(),
         counted=tomography.map.tried,
         hop_count=tomography.map.count,
+        routers_back=tomography.map.back,
         hops=tuple(tomography.map.names),
         devices=tuple(tomography.map.devices),
         stopped_by=tomography.map.stopped_by,

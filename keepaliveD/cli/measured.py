@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import exact, span
 from keepaliveD.model.text import printable
-from keepaliveD.policy.measurement import SURE, Bracket, How, Side
-from keepaliveD.policy.tomography import Device
+from keepaliveD.policy.measurement import CLEARLY, SURE, Bracket, How, Side
+from keepaliveD.policy.tomography import Device, contradicts
 
 HOW = {
     How.SILENCE: "probes get no answer (drop)",
@@ -20,11 +20,14 @@ HOW = {
     How.RESET_UNASKED: "the connection is reset, without a probe",
     How.CLOSED_UNASKED: "the connection is closed, without a probe: a proxy is on the path",
 }
+DEVICE = "a device on the path: its packets arrive with another TTL than the peer's"
 REVIVED = (
     "a firewall that forgets, and that packets of this host revive; "
     "to see it, run keepalivectl measure --listen at the far end"
 )
-NO_HOPS = "none: this host's own firewall forgets, or the peer's, or a bridge between them"
+NO_HOPS = "none seen: this host's own firewall forgets, or the peer's, or a bridge or a router that sets the TTL"
+TTL_SET = "not counted: a router passes on packets whose TTL is over, as one that sets the TTL does"
+ON_THE_WAY_BACK = " or a device on the way back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,17 @@ class Found:
     date: datetime.date
     counted: bool = False  # whether it was tried to count hops
     hop_count: int | None = None
+    routers_back: int | None = None  # on the way back
     hops: tuple[str, ...] = ()  # their addresses
     devices: tuple[Device, ...] = ()
     stopped_by: tuple[int, ...] = ()  # hops of which one stops packets of forgotten connections; 0 is this host
     interface: str = ""  # of a link-local address
     losses: tuple[tuple[str, int], ...] = ()  # by when the path had lost its state, and how many connections with that
+
+    @property
+    def ways_differ(self) -> bool:
+        """Whether the way back has another number of routers than the way there."""
+        return self.counted and None not in (self.hop_count, self.routers_back) and self.hop_count != self.routers_back
 
     @property
     def timeout(self) -> int | None:
@@ -76,6 +85,8 @@ def _hop(found: Found, device: Device) -> str:
     *most, last = (f"{hop} ({found.hops[hop - 1] or 'unknown address'})" for hop in device.hops)
     name = f"hop {', '.join(most)}{' or ' if most else ''}{last}"
     if device.forgotten is not None:
+        if found.ways_differ and len(found.hops) in device.hops:
+            name += ON_THE_WAY_BACK
         after = _up(device.forgotten) if device.survived is None else _down(device.survived)
         how = {How.SILENCE: " (drop)", How.RESET: " (reject)"}.get(device.how or How.RESET_UNASKED, "")
         return f"{name} forgets after {after}{how}"
@@ -86,7 +97,8 @@ def _hop(found: Found, device: Device) -> str:
 
 def _stopped_by(found: Found) -> str:
     """Return which hop stops packets, or all of which one does."""
-    names = {0: "this host's own firewall", len(found.hops) + 1: "the peer's own firewall"}
+    peer = f"the peer's own firewall{ON_THE_WAY_BACK if found.ways_differ else ''}"
+    names = {0: "this host's own firewall", len(found.hops) + 1: peer}
     return " or ".join(names.get(hop) or _name(found, hop) for hop in found.stopped_by)
 
 
@@ -117,12 +129,10 @@ def _details(found: Found) -> Iterator[tuple[str, str]]:
     if bracket.forgotten is not None and bracket.how is not None:
         yield "forgotten", f"after {_up(bracket.forgotten)}: {HOW[bracket.how]}"
     if found.reset_by_peer is not None:
-        where = "the peer, or a device as far away" if found.reset_by_peer else "a device nearer than the peer"
-        yield "reset by", where
+        yield "reset by", "the peer, or a device as far away" if found.reset_by_peer else DEVICE
     if found.stopped_by:
         yield "stopped by", f"{_stopped_by(found)}: packets of a forgotten connection get no farther"
-    if found.counted and not found.hop_count:
-        yield "hops", NO_HOPS if found.hop_count == 0 else "not counted: the peer did not answer, or is too far away"
+    yield from _way(found)
     if bracket.several_devices and bracket.longest_survivor is not None:
         longest = _down(bracket.longest_survivor)
         yield "devices", f"several: some connections survived {longest}; the shortest timeout counts"
@@ -134,12 +144,23 @@ def _details(found: Found) -> Iterator[tuple[str, str]]:
     yield "made", f"{found.connections} connections, of which {bracket.tests} were left quiet"
 
 
+def _way(found: Found) -> Iterator[tuple[str, str]]:
+    if found.counted and found.hop_count is None:
+        yield "hops", "not counted: the peer did not answer, or is too far away"
+    elif found.counted and not found.hop_count:
+        yield "hops", TTL_SET if found.ways_differ else NO_HOPS
+    elif found.ways_differ:
+        yield "way back", f"{found.routers_back} routers, not {found.hop_count}: hops are tested from this end alone"
+    if found.bracket.forgotten is not None and contradicts(found.devices, found.bracket.forgotten):
+        yield "map", "wrong: no hop forgets as soon as the path: the way back is another one, or there are several"
+
+
 def _circumstances(found: Found) -> Iterator[tuple[str, str]]:
     bracket = found.bracket
     if bracket.closes is not None:
         yield "server", f"closes after {span(bracket.closes)}{_recommendation(found)}"
     if found.speaks:
-        yield "server", f"sent packets by itself on {connections(found.speaks)}: longer silences do not happen there"
+        yield "server", f"sent packets by itself, again and again, on {connections(found.speaks)}{_no_longer(bracket)}"
     if found.outages:
         yield "outages", f"{found.outages}; what they touched was not counted"
     for by, count in found.losses:
@@ -152,6 +173,12 @@ def _circumstances(found: Found) -> Iterator[tuple[str, str]]:
         yield "left open", f"the peer may still hold {connections(found.left_open)} that could not be freed"
     if found.gone:
         yield "ended early", printable(found.gone)
+
+
+def _no_longer(bracket: Bracket) -> str:
+    """Say what follows from a service's packets, unless other connections had longer silences."""
+    broken, survived = bracket.breaks or 0.0, bracket.survived or 0.0
+    return ": longer silences do not happen there" if survived <= broken * CLEARLY else ""
 
 
 def _keepalive(found: Found) -> Iterator[tuple[str, str]]:
@@ -248,6 +275,7 @@ def as_json(found: Found, name: str = "") -> str:
             "ended_early": found.gone or None,
             "date": found.date.isoformat(),
             "hop_count": found.hop_count,
+            "routers_back": found.routers_back,
             "hops": [
                 {
                     "hops": device.hops,

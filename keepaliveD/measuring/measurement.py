@@ -31,6 +31,9 @@ OUTAGE = AFTERWARDS  # seconds until the far end counts as gone
 REFUSING = 10.0  # ... where it refuses connections: a service that restarts is back sooner
 FEWEST = 3  # fresh connections before that: this program may have been stopped meanwhile
 ATTRIBUTED = 2  # connections whose reset is looked at more closely
+DETOUR = 16  # hops by which the ways of one peer's packets may differ: another stack starts with another TTL
+LOST = 3.0  # seconds in which the kernel tries three times more
+LOSSY = 2  # answers that came only then: too many packets are lost
 NEXT_PROBE = 1.2  # seconds after which the next probe of the kernel leaves
 FAREWELL = 0.3  # seconds in which a service that says why it closes has closed
 
@@ -41,7 +44,7 @@ class Circumstances:
 
     reset_by_peer: bool | None = None
     outages: int = 0
-    speaks: int = 0  # connections on which the peer sent something by itself
+    speaks: int = 0  # connections on which the peer sent something by itself, again and again
     left_open: int = 0  # sockets of the peer that could not be freed
     refused: str = ""  # why a connection could not be opened
     gone: str = ""  # why the measurement ended early
@@ -77,7 +80,7 @@ class Measurement:
         self._stood = self._absent = -math.inf  # when the last fresh connection was begun that stood, and that did not
         self._dead: list[End] = []
         self._to_attribute = 0
-        self._hops_left = 0
+        self.hops_left = 0
         self._kept = Kept()
         self._talked = 0  # tests of this round that the peer made void
 
@@ -165,6 +168,7 @@ class Measurement:
             seen = await self._watch(connection, plan)
             if seen is not None:
                 self._talked += seen.spoke
+                self.circumstances.speaks += seen.spoke and not self.target.is_listener
                 result = await self.meaning(seen)
                 end = result.end
                 self._take(result)
@@ -225,7 +229,6 @@ class Measurement:
                 return Seen(plan, asked, closed=True, reset=connection.was_reset, until=connection.quiet_at_most)
             if heard:
                 restarts += 1
-                self.circumstances.speaks += restarts == 1 and not self.target.is_listener  # which only repeats itself
                 if restarts > RESTARTS or plan.prober is Side.THERE:
                     return Seen(plan, connection.quiet, spoke=True)
                 connection.restart()
@@ -352,50 +355,60 @@ class Measurement:
     def _is_to_attribute(self, plan: PlannedTest) -> bool:
         if self._death is None or self._death.how is not How.RESET or plan.prober is not Side.HERE:
             return False
-        if not self._hops_left or self.circumstances.reset_by_peer is not None or not self._to_attribute:
+        if not self.hops_left or self.circumstances.reset_by_peer is not None or not self._to_attribute:
             return False
         self._to_attribute -= 1
         return True
 
     async def _attribute(self, connection: Connection, plan: PlannedTest) -> Seen:
-        """Probe a forgotten connection in a way that only a device nearer than the peer can answer."""
+        """Probe a forgotten connection, so that first only a device nearer than the peer can answer.
+
+        Then only a device as far away as the peer, or the peer; then any.
+        """
         asked = connection.quiet
-        connection.refuse_from_afar(min(self._hops_left + 1, MOST_HOPS))
-        connection.probe()
-        until = connection.quiet_at_most
-        await self._responds(connection, TRIES)
-        nearer = connection.was_reset
-        if not nearer:
-            connection.refuse_from_afar(0)
+        for hops_left in (min(self.hops_left + 1, MOST_HOPS), max(0, self.hops_left - DETOUR), 0):
+            connection.refuse_from_afar(hops_left)
             connection.probe()
             until = connection.quiet_at_most
             await self._responds(connection, TRIES)
+            if connection.was_reset:
+                break
         reset = connection.was_reset
         seen = Seen(plan, asked, answered=connection.has_answered(), reset=reset, until=until)
         if reset and await self._is_there(seen):
-            self.circumstances.reset_by_peer = not nearer
+            self.circumstances.reset_by_peer = 0 < hops_left <= self.hops_left
         return seen
 
     async def _keep(self, kept: Connection) -> None:
         """Keep a connection alive from the start, after it has shown how far away the peer is."""
         with contextlib.suppress(OSError):
-            self._hops_left = await self._find_hops_left(kept)
+            self.hops_left = await self._find_hops_left(kept)
             self._keep_from_now(kept)
 
     async def _find_hops_left(self, connection: Connection) -> int:
-        """Return how many hops are left to the peer's packets when they arrive: 0 if that cannot be seen."""
-        low, high = 0, MOST_HOPS
-        while low < high:
+        """Return how many hops are left to the peer's packets when they arrive: 0 if that cannot be seen.
+
+        Where packets are lost, silence does not show that too few hops were left: what was refused is tried once more.
+        """
+        low, high, late = 0, MOST_HOPS, 0
+        while low < high and late < LOSSY:
             middle = (low + high + 1) // 2
-            connection.refuse_from_afar(middle)
-            connection.restart()
-            connection.probe()
-            if await self._responds(connection, NEXT_PROBE + max(PATIENCE, ROUND_TRIPS * connection.state().rtt)):
-                low = middle
-            else:
-                high = middle - 1
+            answered, at_once = await self._reaches(connection, middle)
+            low, high = (middle, high) if answered else (low, middle - 1)
+            late += answered and not at_once
+        refused = low == MOST_HOPS or not (await self._reaches(connection, low + 1))[0]
         connection.refuse_from_afar(0)
-        return low
+        return low if refused and late < LOSSY else 0
+
+    async def _reaches(self, connection: Connection, hops_left: int) -> tuple[bool, bool]:
+        """Whether the peer answers with at least so many hops left, and whether it answers the first probe."""
+        connection.refuse_from_afar(hops_left)
+        connection.restart()
+        connection.probe()
+        prompt = NEXT_PROBE + max(PATIENCE, ROUND_TRIPS * connection.state().rtt)
+        if await self._responds(connection, prompt):
+            return True, True
+        return await self._responds(connection, LOST), False
 
     async def _keep_others(self) -> None:
         """Keep others alive, one after the other, as long as it is unknown whether that helps; a few at most."""

@@ -27,15 +27,22 @@ class Map:
     """What is known of the hops; `names` are their addresses, "" where unknown; `survived` is what the path has.
 
     `count` is how many there are, None if that is not known, although it was `tried`.
+    `back` is how many routers the way back has, as the TTL of the peer's packets shows; None if that is not known.
     `stopped_by`: the hops of which one stops packets of forgotten connections, as in policy.tomography.
     """
 
     tried: bool = False
     count: int | None = None
+    back: int | None = None
     names: list[str] = field(default_factory=list)
     results: list[HopResult] = field(default_factory=list)
     survived: float = 0.0
     stopped_by: tuple[int, ...] = ()
+
+    @property
+    def ways_differ(self) -> bool:
+        """Whether the ways there and back have different routers: the peer's probes then keep other ones awake."""
+        return self.back not in (None, self.count)
 
     @property
     def devices(self) -> list[Device]:
@@ -66,7 +73,7 @@ class Tomography:
             return
         self.map.survived = bracket.survived
         longest = min(self._longest, 4 * bracket.forgotten)
-        both_ends = self._measurement.target.is_listener
+        both_ends = self._measurement.target.is_listener and not self.map.ways_differ
         plans = policy.plan(len(self.map.names), bracket.survived, bracket.forgotten, longest, both_ends=both_ends)
         every = policy.keep_interval(bracket.survived)
         for _ in range(ATTEMPTS):
@@ -99,6 +106,7 @@ class Tomography:
         finally:
             connection.close()
         self.map.tried, self.map.count = True, count
+        self.map.back = policy.routers_back(self._measurement.hops_left)
         self.map.names = await name_devices(self._measurement.target, count or 0)
         return bool(count)
 

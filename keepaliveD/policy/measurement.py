@@ -351,12 +351,21 @@ def _bracket(known: Sequence[Result]) -> Bracket:
     return Bracket(
         survived=survived,
         forgotten=forgotten,
-        how=next((test.how for test in dead if test.how is not How.SILENCE), How.SILENCE),
+        how=_how(dead),
         survivors=sum(quiet >= survived * CLOSE for quiet in below) if survived is not None else 0,
         several_devices=any(quiet > forgotten * LAZY for quiet in beyond),
         longest_survivor=max(*longer, survived or 0.0) if longer else None,
         once=len({test.round for test in dead if _first_asked(test) <= near}) == 1,
     )
+
+
+def _how(dead: Sequence[Result]) -> How | None:
+    """Return how most of them ended, of those that this host probed: to the peer's probes nothing but silence shows.
+
+    A single reset may come of a lost packet. Of two ways that are as frequent the one counts that is not silence.
+    """
+    ways = Counter(test.how for test in dead if test.prober is Side.HERE) or Counter(test.how for test in dead)
+    return max(ways, key=lambda how: (ways[how], how is not How.SILENCE))
 
 
 @functools.cache

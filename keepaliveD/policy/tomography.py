@@ -18,6 +18,7 @@ RATIO = 1.25  # of one silence to the next one
 MOST = 160  # connections
 REFRESHES = 4.0  # how often devices that must stay awake see a packet in the shortest timeout
 SPARE = 0.9  # of the silence that the path survived: devices that are tested with less have surely not forgotten
+STARTS = (32, 64, 128, 255)  # IP TTLs and hop limits of packets that leave
 SAME = 1.02  # timeouts that differ by less can be one device's
 
 
@@ -66,6 +67,20 @@ def plan(hops: int, survived: float, forgotten: float, longest: float, *, both_e
     return [
         HopPlan(hop, hop if both_ends else hops, round(quiet, 3)) for quiet in silences for hop in range(1, hops + 1)
     ]
+
+
+def routers_back(hops_left: int) -> int | None:
+    """Return how many routers the peer's packets pass, by the hops that are left to them; None where none are seen.
+
+    Stacks start with 64, 128 or 255, and some with 32.
+    """
+    return min(start for start in STARTS if start >= hops_left) - hops_left if hops_left else None
+
+
+def contradicts(devices: Sequence[Device], forgotten: float) -> bool:
+    """Whether every hop outlasts the silence in which the whole path forgot."""
+    outlasting = (one.survived is not None and one.survived > forgotten and not one.hidden for one in devices)
+    return bool(devices) and all(outlasting)
 
 
 def keep_interval(survived: float) -> int:

@@ -102,9 +102,34 @@ def test_the_interface_of_a_link_local_address_is_that_of_the_measurement() -> N
 
 def test_a_path_without_a_hop_says_who_forgets() -> None:
     without = replace(FOUND, counted=True, hop_count=0)
-    assert "  hops         none: this host's own firewall forgets, or the peer's, or a bridge between" in said(without)
+    assert "  hops         none seen: this host's own firewall forgets, or the peer's, or a bridge or" in said(without)
     assert json.loads(as_json(without))["hop_count"] == 0
     assert "hops" not in said(FOUND)
+
+
+def test_no_hop_is_not_said_to_be_none_where_the_peers_packets_pass_one() -> None:
+    without = replace(FOUND, counted=True, hop_count=0, routers_back=1)
+    assert "  hops         not counted: a router passes on packets whose TTL is over" in said(without)
+
+
+def test_ways_of_different_lengths_are_named_beside_the_map() -> None:
+    """The map said that the device which forgets after 12 s outlasts 32 s."""
+    devices = (Device((1,), 11.9, 12.4), Device((2,), 18.0, 20.0, hidden=True), Device((3,), 22.0, 26.0))
+    mapped = replace(FOUND, counted=True, hop_count=3, routers_back=2, hops=("", "", ""), devices=devices)
+    told = said(replace(mapped, stopped_by=(3, 4)))
+    assert "  way back     2 routers, not 3: hops are tested from this end alone" in told
+    assert "hop 1 (unknown address) forgets after 11s -- " in told
+    assert "hop 3 (unknown address) or a device on the way back forgets after 22s" in told
+    assert "hop 3 (unknown address) or the peer's own firewall or a device on the way back: packets" in told
+    assert "way back" not in said(replace(mapped, routers_back=3))
+
+
+def test_a_map_without_the_device_that_forgets_is_not_shown_as_right() -> None:
+    devices = (Device((1,), 350.0), Device((2,), 330.0, 340.0))
+    mapped = replace(FOUND, counted=True, hop_count=2, routers_back=2, hops=("", ""), devices=devices)
+    assert "  map          wrong: no hop forgets as soon as the path" in said(mapped)
+    for fits in (Device((2,), 300.0, 315.0), Device((2,), 320.0, hidden=True), Device((2,))):
+        assert "  map " not in said(replace(mapped, devices=(devices[0], fits)))
 
 
 def test_hops_that_could_not_be_counted_are_named() -> None:
@@ -191,9 +216,15 @@ def test_json_says_unknown_as_null() -> None:
     assert (told["survived"], told["forgotten"], told["keepalive_helps"], told["path"]) == (None, None, None, None)
 
 
+def test_longer_silences_that_others_survived_do_happen() -> None:
+    """Said beside "survived 20s, by 17 connections"."""
+    told = said(replace(FOUND, speaks=3, bracket=Bracket(20.0, survivors=17, breaks=10.0)))
+    assert "server       sent packets by itself, again and again, on 3 connections\n" in told
+
+
 def test_json_says_on_how_many_connections_the_service_sent_packets_by_itself() -> None:
-    told = replace(FOUND, speaks=3)
-    assert "server       sent packets by itself on 3 connections: longer silences do not happen there" in said(told)
+    told = replace(FOUND, speaks=3, bracket=Bracket(9.0, breaks=10.0))
+    assert "server       sent packets by itself, again and again, on 3 connections: longer silences do" in said(told)
     assert json.loads(as_json(told))["server_sent"] == 3
 
 

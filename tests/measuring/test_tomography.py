@@ -9,23 +9,37 @@ from typing import cast
 
 import pytest
 
+from keepaliveD.measuring import tomography as module
 from keepaliveD.measuring.measurement import Measurement
 from keepaliveD.measuring.tomography import ATTEMPTS, Tomography
 from keepaliveD.policy.measurement import Bracket, EndOfSilence, Result
 from keepaliveD.policy.tomography import HopPlan, HopResult
 
 
-def made(opens_at: int, monkeypatch: pytest.MonkeyPatch, gone: str = "") -> tuple[Counter[HopPlan], int]:
+def made(
+    opens_at: int, monkeypatch: pytest.MonkeyPatch, gone: str = "", hops_left: int = 62
+) -> tuple[Counter[HopPlan], int]:
     """How often each test is made if each second one shows something only at that attempt, and how many have."""
+    connection = SimpleNamespace(close=lambda: None)
+
+    async def opened(_: object) -> object:
+        return connection
+
     measurement = SimpleNamespace(
-        bracket=Bracket(20.0, 22.0), target=SimpleNamespace(is_listener=True), circumstances=SimpleNamespace(gone=gone)
+        bracket=Bracket(20.0, 22.0),
+        target=SimpleNamespace(is_listener=True),
+        circumstances=SimpleNamespace(gone=gone),
+        hops_left=hops_left,
+        open=opened,
     )
     tomography = Tomography(cast(Measurement, measurement), 80.0)
     attempts: Counter[HopPlan] = Counter()
 
-    async def count(_: Tomography) -> bool:
-        tomography.map.names = ["", ""]
-        return True
+    async def count(_: object) -> int:
+        return 2
+
+    async def names(*_: object) -> list[str]:
+        return ["", ""]
 
     async def test(_: Tomography, number: int, each: HopPlan, every: int) -> None:
         del every
@@ -34,7 +48,9 @@ def made(opens_at: int, monkeypatch: pytest.MonkeyPatch, gone: str = "") -> tupl
         end = EndOfSilence.SURVIVED if shows else EndOfSilence.VOID
         tomography.map.results.append(HopResult(each, Result(each.quiet, end)))
 
-    monkeypatch.setattr(Tomography, "_count", count)
+    monkeypatch.setattr(module, "count_devices", count)
+    monkeypatch.setattr(module, "name_devices", names)
+    monkeypatch.setattr(Tomography, "_see_where_it_stops", names)
     monkeypatch.setattr(Tomography, "_test", test)
     asyncio.run(tomography.run())
     known = {each.plan for each in tomography.map.results if each.result.end is EndOfSilence.SURVIVED}
@@ -46,6 +62,15 @@ def test_what_has_shown_nothing_is_tried_again_and_nothing_else(monkeypatch: pyt
     attempts, known = made(2, monkeypatch)
     assert set(attempts.values()) == {1, 2}
     assert known == len(attempts)
+
+
+@pytest.mark.parametrize(("hops_left", "last"), [(62, {1, 2}), (63, {2}), (0, {1, 2})], ids=["alike", "shorter", "-"])
+def test_the_peer_keeps_no_hop_awake_where_the_way_back_has_other_routers(
+    hops_left: int, last: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its probes kept the device awake that forgets first: "> 32s", over one that forgets after 12 s."""
+    attempts, _ = made(1, monkeypatch, hops_left=hops_left)
+    assert {each.last for each in attempts} == last
 
 
 def test_it_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

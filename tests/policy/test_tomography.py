@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keepaliveD.policy.measurement import EndOfSilence, How, Result
-from keepaliveD.policy.tomography import Device, HopAnswer, HopPlan, HopResult, conclude, plan, stopped_by
+from keepaliveD.policy.tomography import Device, HopAnswer, HopPlan, HopResult, conclude, plan, routers_back, stopped_by
 
 NEVER = float("inf")
 
@@ -70,6 +70,11 @@ def test_no_device_forgets_before_what_the_whole_path_survived() -> None:
     tests = [outcome(HopPlan(1, 1, quiet), [12.0], set()) for quiet in (10.0, 12.6)]
     (device,) = conclude(tests, 1, survived=11.8)
     assert (device.survived, device.forgotten) == (11.8, 12.6 + 0.3)
+
+
+@pytest.mark.parametrize(("left", "back"), [(0, None), (64, 0), (61, 3), (125, 3), (255, 0), (31, 1)])
+def test_the_ttl_of_the_peers_packets_counts_the_routers_on_the_way_back(left: int, back: int | None) -> None:
+    assert routers_back(left) == back
 
 
 EXPIRED, REFUSED, NONE = HopAnswer.EXPIRED, HopAnswer.REFUSED, HopAnswer.NONE
