@@ -20,6 +20,7 @@ HOW = {
     How.RESET_UNASKED: "the connection is reset, without a probe",
     How.CLOSED_UNASKED: "the connection is closed, without a probe: a proxy is on the path",
 }
+ONLY_DATA = 'counts = "data"  # keepalive does not help here; data was not tried\n'
 DEVICE = "a device on the path: its packets arrive with another TTL than the peer's"
 REVIVED = (
     "a firewall that forgets, and that packets of this host revive; "
@@ -170,7 +171,7 @@ def _circumstances(found: Found) -> Iterator[tuple[str, str]]:
     if bracket.unexplained:
         yield "unexplained", f"{connections(bracket.unexplained)} ended early, without a pattern: not counted"
     if found.left_open:
-        yield "left open", f"the peer may still hold {connections(found.left_open)} that could not be freed"
+        yield "left open", f"{connections(found.left_open)} at most, which the peer holds unless it ended them itself"
     if found.gone:
         yield "ended early", printable(found.gone)
 
@@ -185,7 +186,7 @@ def _keepalive(found: Found) -> Iterator[tuple[str, str]]:
     if found.keepalive_helps:
         yield "keepalive", "helps: a connection with keepalive outlived the timeout"
     elif found.keepalive_helps is False:
-        yield "keepalive", "does NOT help: the path forgot a connection with keepalive, too; only data counts here"
+        yield "keepalive", "does NOT help: the path forgot connections with keepalive, too; data was not tried"
 
 
 def _doubt(found: Found) -> str:
@@ -216,7 +217,7 @@ def as_toml(found: Found, name: str = "") -> str:
     """Return the [[path]] for the configuration; nothing where no timeout was found."""
     if found.timeout is None or found.bracket.forgotten is None:
         return ""
-    counts = 'counts = "data"  # keepalive does not help here\n' if found.keepalive_helps is False else ""
+    counts = ONLY_DATA if found.keepalive_helps is False else ""
     survived, forgotten = exact(found.timeout), exact(math.ceil(found.bracket.forgotten))
     table = path_table(name or default_name(found.name), found.address, found.interface, found.timeout, found.date)
     comment = f"# keepalivectl measure {printable(found.name)}: survived {survived}, forgotten by {forgotten}"

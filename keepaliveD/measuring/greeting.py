@@ -13,9 +13,10 @@ from dataclasses import astuple
 
 from keepaliveD.model.dataclass import dataclass
 
-BANNER = b"keepalive-measure 1 "
+ANY_BANNER = b"keepalive-measure "  # of any version
+BANNER = ANY_BANNER + b"1 "
 AGREED = b"."
-FULL = b"keepalive-measure full\n"  # instead of the challenge
+FULL = ANY_BANNER + b"full\n"  # instead of the challenge
 LONGEST_LINE = 200  # bytes
 NONCE = 16  # bytes
 AFTERWARDS = 300.0  # seconds that a connection is to live after its silence: so long an outage may last

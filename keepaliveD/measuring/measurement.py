@@ -14,7 +14,7 @@ from keepaliveD.measuring.opening import Refused, Target, absence, open_connecti
 from keepaliveD.measuring.sweep import End, sweep
 from keepaliveD.model.errors import KernelError, NotPermitted, Refusal
 from keepaliveD.policy import measurement as policy
-from keepaliveD.policy.kept import CONVINCING, Kept, keepalive_helps
+from keepaliveD.policy.kept import CONVINCING, Kept, keepalive_helps, proving_age
 from keepaliveD.policy.measurement import Bracket, EndOfSilence, How, Limits, PlannedTest, Result, Seen, Side
 from keepaliveD.policy.rounds import cut_short, duration, next_round
 
@@ -413,19 +413,19 @@ class Measurement:
     async def _keep_others(self) -> None:
         """Keep others alive, one after the other, as long as it is unknown whether that helps; a few at most."""
         for _ in range(CONVINCING):
-            forgotten = self.bracket.forgotten
-            if forgotten is None or self.keepalive_helps is not None or self.circumstances.gone:
+            enough = proving_age(self.bracket)
+            if enough is None or self.keepalive_helps is not None or self.circumstances.gone:
                 return
             outages = self.circumstances.outages
-            connection = await self.open(Request(life(forgotten)))
+            connection = await self.open(Request(life(enough)))
             if connection is None:
                 return
             kept = Keeping(connection, time.monotonic(), outages)
-            self._round_ends = kept.since + forgotten
+            self._round_ends = kept.since + enough
             try:
                 with contextlib.suppress(OSError):
                     self._keep_from_now(connection)
-                await asyncio.sleep(forgotten + POLL)
+                await asyncio.sleep(enough + POLL)
                 await self._see_kept(kept)
             finally:
                 self.abandon(connection)
@@ -435,8 +435,8 @@ class Measurement:
 
     async def _see_kept(self, kept: Keeping) -> None:
         """See what became of a connection with keepalive that is older than the timeout, unless enough is known."""
-        forgotten, age = self.bracket.forgotten, time.monotonic() - kept.since
-        if forgotten is None or age < forgotten or kept.over or self.keepalive_helps is not None:
+        enough, age = proving_age(self.bracket), time.monotonic() - kept.since
+        if enough is None or age < enough or kept.over or self.keepalive_helps is not None:
             return
         if await self._answers(kept.connection):
             self._kept = replace(self._kept, oldest=age)

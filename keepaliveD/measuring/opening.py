@@ -9,7 +9,16 @@ import os
 import socket
 
 from keepaliveD.measuring.connection import Connection
-from keepaliveD.measuring.greeting import AGREED, BANNER, FULL, LONGEST_LINE, Request, is_challenge, request_line
+from keepaliveD.measuring.greeting import (
+    AGREED,
+    ANY_BANNER,
+    BANNER,
+    FULL,
+    LONGEST_LINE,
+    Request,
+    is_challenge,
+    request_line,
+)
 from keepaliveD.measuring.ports import take_any
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, Refusal, Unreachable, is_shortage
@@ -155,6 +164,8 @@ async def _greet(sock: socket.socket, target: Target, request: Request) -> None:
             f"{target.name}: the listener holds as many connections as it can; try again in some minutes, "
             "or start another keepalivectl measure --listen PORT there"
         )
+    if line.startswith(ANY_BANNER) and not line.startswith(BANNER):
+        raise Misuse(f"{target.name}: another version of keepalivectl listens there; use the same one at both ends")
     if not is_challenge(line):
         raise Misuse(f"{target.name}: it is no keepalivectl measure --listen; leave out --token")
     await loop.sock_sendall(sock, request_line(request, line, target.token))
@@ -166,7 +177,7 @@ async def _settle(connection: Connection, target: Target) -> None:
     """Wait until what a service says first is over. Raises Unreachable if it has closed by then, and Misuse."""
     for _ in range(int(SETTLING / SETTLED)):
         await asyncio.sleep(SETTLED)
-        if not target.is_listener and _peek(connection.sock).startswith(BANNER):
+        if not target.is_listener and _peek(connection.sock).startswith(ANY_BANNER):
             raise Misuse(f"{target.name}: it is a keepalivectl measure --listen; give the --token that it shows")
         if connection.ended():
             how = "resets" if connection.was_reset else "closes"
@@ -181,6 +192,6 @@ async def _settle(connection: Connection, target: Target) -> None:
 
 def _peek(sock: socket.socket) -> bytes:
     try:
-        return sock.recv(len(BANNER), socket.MSG_PEEK)
+        return sock.recv(len(ANY_BANNER), socket.MSG_PEEK)
     except OSError:
         return b""

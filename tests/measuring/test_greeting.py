@@ -141,16 +141,24 @@ def test_a_listener_that_ends_is_not_taken_for_a_path_that_forgets() -> None:
     assert found["ended_early"] in complaints.splitlines()[-1]
 
 
-def test_a_token_for_another_service_is_an_error() -> None:
+@pytest.mark.parametrize(
+    ("greeting", "remedy"),
+    [
+        (b"220 mail.example.net ESMTP\n", "it is no keepalivectl measure --listen; leave out --token"),
+        (b"keepalive-measure 2 abc\n", "another version of keepalivectl listens there; use the same one at both ends"),
+    ],
+)
+def test_a_token_for_another_service_is_an_error(greeting: bytes, remedy: str) -> None:
+    """Of a listener of another version it said to leave out the token."""
     with create_server(("127.0.0.1", 0)) as service:
         service.settimeout(SOON)
         command = [*CTL, "measure", f"127.0.0.1:{service.getsockname()[1]}", "--token", "any"]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process, service.accept()[0] as connection:
-            connection.sendall(b"220 mail.example.net ESMTP\n")
+            connection.sendall(greeting)
             assert process.stderr
             error = process.stderr.read().splitlines()[-1]
     assert process.returncode == 64
-    assert "it is no keepalivectl measure --listen; leave out --token" in error
+    assert remedy in error
 
 
 def test_a_stranger_gets_nothing_but_a_challenge() -> None:

@@ -466,9 +466,11 @@ def test_the_longest_survivor_is_no_shorter_than_what_all_survived() -> None:
 @pytest.mark.parametrize(
     ("bracket", "kept", "helps"),
     [
-        (Bracket(19.0, 21.0), Kept(oldest=21.5), True),
-        (Bracket(19.0, 21.0), Kept(oldest=21.5, forgotten=2), True),
+        (Bracket(19.0, 21.0), Kept(oldest=22.5), True),
+        (Bracket(19.0, 21.0), Kept(oldest=22.5, forgotten=2), True),
         (Bracket(19.0, 21.0), Kept(oldest=20.5), None),
+        (Bracket(19.0, 21.0), Kept(oldest=21.02), None),
+        (Bracket(19.0, 21.0), Kept(oldest=21.02, forgotten=2), False),
         (Bracket(20.0), Kept(oldest=20.5), None),
         (Bracket(20.0), Kept(forgotten=2), None),
         (Bracket(19.0, 21.0), Kept(forgotten=1), None),
