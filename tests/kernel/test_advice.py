@@ -28,10 +28,9 @@ TIMES = 3  # that connections die, at moments of their own
 def die(rig: Rig) -> None:
     """Connections to two peers survive short silences, and die in a longer one; so do others after a while."""
     for each in range(TIMES):
-        began = time.monotonic()
+        if each:
+            time.sleep(MOMENT)  # what one event may explain counts once
         die_once(rig)
-        if each < TIMES - 1:
-            time.sleep(max(0.0, began + MOMENT - time.monotonic()))  # what one event may explain counts once
 
 
 def die_once(rig: Rig) -> None:
