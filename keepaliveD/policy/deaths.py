@@ -20,6 +20,7 @@ from keepaliveD.policy.facts import (
     ACK,
     WHOLE,
     Facts,
+    answered_by_fin,
     closed_in_peace,
     distance,
     facts_of,
@@ -29,12 +30,14 @@ from keepaliveD.policy.facts import (
     is_said_by_peer,
     is_said_here,
     kept_up_by_probes,
+    may_be_answered,
     never_left,
     outlasted_user_timeout,
     probed_on_time,
     reached_since_probe,
     unlabelled,
     unrouted_probes,
+    wrote_after_fin,
 )
 
 JUST_BEFORE = 1.0  # seconds from a SYN in the middle of the connection to the reset, which takes a round trip
@@ -95,6 +98,7 @@ BEHIND_A_LATE_RESET: Mapping[str, tuple[Cause, ...]] = {  # this host may have d
 BEHIND_AN_ABORT: Mapping[str, tuple[Cause, ...]] = {
     "peer_probes": (Cause.PEER_KEEPALIVE,),
     "state": (Cause.PEER_ABORTED_AFTER_CLOSE,),
+    "shutdown": (Cause.PEER_ABORTED,),
 }
 BEHIND_A_KILL: Mapping[str, tuple[Cause, ...]] = {  # the kernel ends subflows of MPTCP so for their program
     "closer": (Cause.UNKNOWN, Cause.CLOSED_UNREAD, Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED)
@@ -183,7 +187,7 @@ def _beside(rule: Rule, others: tuple[Cause, ...]) -> Rule:
 
 def _resets(ended: Column, facts: Facts, unknown: Collection[str]) -> Iterator[Rule]:
     """Yield the rules about connections that a reset ended."""
-    closing = ended["state"] == TcpState.CLOSE_WAIT.value
+    closing = wrote_after_fin(ended)
     rules = (
         *_local_resets(ended),
         *_aborts(ended, facts, unknown),
@@ -230,8 +234,11 @@ def _live_resets(ended: Column, facts: Facts) -> Iterator[Rule]:
     """
     same = ~facts.nearer & ~facts.farther
     unanswered = (ended["peer_probes"] != 0) & ~np.isnan(ended["since_peer_probe"]) & ~reached_since_probe(ended)
-    probed = unanswered & probed_on_time(ended)
-    yield Rule(facts.live & probed & same, Cause.PEER_KEEPALIVE, 0.85, (Cause.PEER_ABORTED, Cause.PEER_GAVE_UP))
+    # a program that does not read makes its peer ask for room, which looks like a probe
+    probed = facts.live & same & unanswered & probed_on_time(ended) & (ended["unread"] == 0)
+    others = (Cause.PEER_ABORTED, Cause.PEER_GAVE_UP)
+    yield Rule(probed & may_be_answered(ended), Cause.PEER_KEEPALIVE, DOUBTFUL, others)
+    yield Rule(probed, Cause.PEER_KEEPALIVE, 0.85, others)
     for rule in _live_resets_without_probes(ended, facts, same):
         yield _beside(rule._replace(applies=rule.applies & unanswered & same), (Cause.PEER_KEEPALIVE,))
         yield rule
@@ -366,8 +373,10 @@ def _closes(ended: Column, facts: Facts, unknown: Collection[str]) -> Iterator[R
     yield Rule(ended["out_of_memory"] != 0, Cause.OUT_OF_MEMORY, 0.95)
     yield Rule(ended["signal"] != 0, Cause.PROGRAM_KILLED, 0.99)
     yield Rule(ended["exiting"] != 0, Cause.PROGRAM_ENDED, 0.95)
+    waited = answered_by_fin(ended) & facts.idle & (ended["inode"] != 0)  # or had sent its own FIN just before
+    yield Rule(waited, Cause.PEER_CLOSED_IDLE, DOUBTFUL, (Cause.PROXY_CLOSED, Cause.LOCAL_CLOSE))
     half_closed = np.isin(ended["state"], (TcpState.FIN_WAIT1.value, TcpState.FIN_WAIT2.value))
-    half_closed &= ended["error"] == 0
+    half_closed &= (ended["error"] == 0) & (ended["sent_reset"] != 0)
     unread, by_kernel = (at_once | half_closed) & (ended["unread"] != 0), ended["by_kernel"] != 0
     left = (Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED, Cause.LOCAL_ABORT)
     yield Rule(unread & by_kernel, Cause.CLOSED_UNREAD, 0.6, left)

@@ -14,7 +14,17 @@ from keepaliveD.model.deaths import Reset
 from keepaliveD.model.duration import span
 from keepaliveD.model.sockets import Column
 from keepaliveD.model.text import decoded, quoted
-from keepaliveD.policy.facts import ACK, ANSWERED_LATER, HALF_CLOSED, IDLE_AFTER, WHOLE, distance, is_ipv6
+from keepaliveD.policy.facts import (
+    ACK,
+    ANSWERED_LATER,
+    HALF_CLOSED,
+    IDLE_AFTER,
+    SENDING,
+    WHOLE,
+    answered_by_fin,
+    distance,
+    is_ipv6,
+)
 
 FLAGS = {0x01: "FIN", 0x02: "SYN", 0x04: "RST", 0x08: "PSH", 0x10: "ACK", 0x20: "URG"}
 CLOSE_WAIT = 8
@@ -64,6 +74,9 @@ def _lines(row: dict[str, Any], ended: Column) -> Iterator[str]:
         yield from _reset(row, ended)
     yield from _unanswered(row)
     yield from _peer(row)
+    if answered_by_fin(ended)[0]:
+        yield "the peer closed after this end"
+        row = {**row, "unread": row["unread"] - min(row["unread"], 1)}  # its FIN has a number, too
     yield from _this_host(row)
     if row["error"]:
         yield f"its program is told {errno.errorcode.get(int(row['error']), int(row['error']))}"
@@ -182,7 +195,7 @@ def _this_host(row: dict[str, Any]) -> Iterator[str]:
     if row["unread"]:
         yield f"bytes that the program had not read: {row['unread']}"
     if row["state"] in HALF_CLOSED:
-        yield "this end had closed before"
+        yield "this end had closed " + ("one direction " if row["shutdown"] == SENDING else "") + "before"
     elif row["state"] == CLOSE_WAIT and not row["fin_first"]:
         yield "the peer had closed before"
 
@@ -195,6 +208,11 @@ def _program(row: dict[str, Any]) -> Iterator[str]:
     yield from _how_it_closed(row)
 
 
+def _at_once(row: dict[str, Any]) -> bool:
+    """Return whether a connection that its program closed ended with that, and not by a FIN of the peer's later."""
+    return bool(row["sent_reset"]) or row["state"] not in HALF_CLOSED
+
+
 def _how_it_closed(row: dict[str, Any]) -> Iterator[str]:
     """Yield what became of the program, or that it closed the connection with a reset."""
     if row["out_of_memory"]:
@@ -203,5 +221,5 @@ def _how_it_closed(row: dict[str, Any]) -> Iterator[str]:
         yield f"the program was ended by {signal_name(int(row['signal']))}"
     elif row["exiting"]:
         yield "the program ended without closing the connection"
-    elif row["shutdown"] == WHOLE and not row["error"] and not row["fin_first"]:
+    elif row["shutdown"] == WHOLE and not row["error"] and not row["fin_first"] and _at_once(row):
         yield "the program closed it at once, with a reset"

@@ -15,9 +15,11 @@ ANSWERED_LATER = 1.0  # seconds after the last data: an acknowledgement then ans
 START = (64, 128, 255)  # hop limits that packets leave with
 LONG_WAY = 30  # hops between two hosts: a hop limit that says more began at another number
 ACK = 0x10  # of TCP flags
-BOTH_CLOSED = (9, 11)  # LAST_ACK, CLOSING
+LAST_ACK, CLOSING = 9, 11
+BOTH_CLOSED = (LAST_ACK, CLOSING)
 HALF_CLOSED = (TcpState.FIN_WAIT1.value, TcpState.FIN_WAIT2.value, *BOTH_CLOSED)  # this end has closed
-WHOLE = 3  # of shutdown: both directions
+SENDING = 2  # of shutdown: this direction alone
+WHOLE = 3  # ... both directions
 OPEN = (TcpState.ESTABLISHED.value, TcpState.CLOSE_WAIT.value)
 IPV4 = 0xFFFF  # beginning of the lower half of a v4-mapped address
 TOLERANCE = 0.2  # seconds by which packets are late on a path or a machine that is busy
@@ -35,7 +37,7 @@ class Facts(NamedTuple):
     by_one_hop: Bools
     farther: Bools
     unclear: Bools  # ... or that is not known
-    after_close: Bools  # this end had closed before
+    after_close: Bools  # this end had closed before, and waited for no answer
     at_once: Bools  # it was open until it ended
 
 
@@ -56,7 +58,7 @@ def facts_of(ended: Column) -> Facts:
         by_one_hop=known & (np.abs(resets - peers) == 1),
         farther=known & (resets > peers),
         unclear=~known | (peers > LONG_WAY),
-        after_close=np.isin(ended["state"], HALF_CLOSED),
+        after_close=np.isin(ended["state"], HALF_CLOSED) & (ended["shutdown"] != SENDING),
         at_once=np.isin(ended["state"], OPEN),
     )
 
@@ -66,6 +68,23 @@ def closed_in_peace(ended: Column) -> Bools:
     peace: Bools = np.isin(ended["state"], HALF_CLOSED) & (ended["reset"] == Reset.NONE.value)
     peace &= (ended["unacked"] == 0) & (ended["unsent"] == 0) & (ended["probes"] == 0)
     return peace
+
+
+def wrote_after_fin(ended: Column) -> Bools:
+    """Return which connections the peer had closed first, with what this end wrote since, or may have, on its way.
+
+    A FIN of this end has a number, like an octet.
+    """
+    written = (ended["state"] == LAST_ACK) & (ended["unacked"].astype(np.int64) + ended["unsent"] > 1)
+    wrote: Bools = (ended["state"] == TcpState.CLOSE_WAIT.value) | written
+    return wrote
+
+
+def answered_by_fin(ended: Column) -> Bools:
+    """Return which connections a FIN of the peer ended that came after one of this end."""
+    answered: Bools = (ended["state"] == TcpState.FIN_WAIT2.value) & ~np.isnan(ended["since_fin"])
+    answered &= ended["sent_reset"] == 0
+    return answered
 
 
 def distance(hop_limit: Column) -> Column:
@@ -153,6 +172,19 @@ def probed_on_time(ended: Column) -> Bools:
     late = np.abs(ended["since_peer_probe"] - ended["peer_probe_gap"])
     on_time: Bools = late <= TOLERANCE + ended["peer_probe_gap"] / 4
     return on_time
+
+
+def may_be_answered(ended: Column) -> Bools:
+    """Return of which connections the peer's probes came as seldom as the first one, and so perhaps after answers.
+
+    The first probe follows the idle time, and so does each one that follows an answer; those without follow an
+    interval, which is mostly shorter. Where more probes were seen than the silence has room for, it is not known.
+    """
+    gap = ended["peer_probe_gap"]
+    before = np.fmin(ended["since_sent"], ended["since_received"]) - ended["since_peer_probe"]
+    first = before - gap * (ended["peer_probes"].astype(np.int64) - 1)
+    answered: Bools = first <= gap * (1 + TIMER_SLACK) + TOLERANCE
+    return answered
 
 
 def kept_up_by_probes(ended: Column) -> Bools:

@@ -110,6 +110,8 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.KEEPALIVE_GAVE_UP, Cause.PATH_DIED): "a new connection to the same port at once",
     (Cause.KEEPALIVE_GAVE_UP, Cause.SILENT_AFTER_IDLE): "how long the connection was quiet before",
     (Cause.PEER_CLOSED_IDLE, Cause.PROXY_CLOSED): f"{REPEATS}; the log of the service, which did not close",
+    (Cause.PEER_CLOSED_IDLE, Cause.LOCAL_CLOSE): "the program's own log: whether it had closed one direction just "
+    "before (shutdown(2)), which the peer then answered",
     (Cause.LISTENER_OVERFLOW, Cause.UNKNOWN_TO_PEER): "ListenOverflows at the peer (nstat); whether it happens again",
     (Cause.LISTENER_OVERFLOW, Cause.PEER_ABORTED): "ListenOverflows at the peer (nstat); a load balancer without a "
     "server behind it does the same",

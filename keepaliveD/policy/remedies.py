@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from keepaliveD.model.autopsy import Death
@@ -26,10 +26,18 @@ FORGOTTEN_PERHAPS = (  # no rule arms a socket that a short TCP_USER_TIMEOUT wou
     "if the path forgot the connection, keepalive of the program's own would have helped "
     "(SO_KEEPALIVE, TCP_KEEPIDLE); else let it set a longer TCP_USER_TIMEOUT"
 )
+RESET_PERHAPS_BY_A_DEVICE = (  # a load balancer, which may count only data
+    "if a device on the path ended the connection for its silence, keepalive would have helped where that counts "
+    f"probes; not if {BY_THE_PEER}; see its log"
+)
 FORGOTTEN_HERE = (
     "this host's own firewall had perhaps forgotten the connection: a probe in time would have kept it, or a longer "
     "timeout there (net.netfilter.nf_conntrack_tcp_timeout_established); else correct its rules"
 )
+IF_FORGOTTEN: Mapping[Cause, tuple[Cause, str]] = {  # with this cause beside it
+    Cause.USER_TIMEOUT: (Cause.SILENT_AFTER_IDLE, FORGOTTEN_PERHAPS),
+    Cause.PEER_ABORTED: (Cause.MIDDLEBOX_IDLE, RESET_PERHAPS_BY_A_DEVICE),
+}
 WITHOUT_KEEPALIVE: Mapping[Cause, str] = {
     Cause.UNKNOWN: "the cause is not known",
     Cause.MIDDLEBOX_BUSY: f"{NOT_IDLE}; ask whoever runs the device why it resets",
@@ -44,7 +52,8 @@ WITHOUT_KEEPALIVE: Mapping[Cause, str] = {
     Cause.PEER_ABORTED: f"{BY_THE_PEER}; see its log",
     Cause.PEER_ABORTED_AFTER_CLOSE: f"{BY_THE_PEER}, after this end had closed; the data that was still on its way "
     "is lost",
-    Cause.PEER_KEEPALIVE: "the peer had keepalive on, and this host's answers did not arrive; look at the way back",
+    Cause.PEER_KEEPALIVE: "this host's answers did not arrive, if the peer's keepalive gave up: look at the way back; "
+    "else see the peer's log",
     Cause.PEER_NOT_READING: "the peer was alive, and its program did not read",
     Cause.PEER_CLOSED: BY_THE_PEER,
     Cause.PEER_CLOSED_IDLE: "a service or proxy that closes after idle counts data, not probes; raise its idle "
@@ -84,9 +93,14 @@ def remedy(death: Death, interval: float = 0.0) -> Remedy:
         return Remedy(_lines(death, interval), "helps if a NAT forgot the connection; not if the peer lost it")
     if death.cause is Cause.LOCAL_FIREWALL and death.hindsight.foretold is Foretold.FORETOLD:
         return Remedy(tuple(_arm(death, death.path)), FORGOTTEN_HERE)
-    if death.cause is Cause.USER_TIMEOUT and Cause.SILENT_AFTER_IDLE in death.others:
-        return Remedy((), FORGOTTEN_PERHAPS)
+    if may_be_forgotten(death.cause, death.others) and not death.silence < death.hindsight.survived:
+        return Remedy((), IF_FORGOTTEN[death.cause][1])
     return Remedy((), f"keepalive would not have helped: {WITHOUT_KEEPALIVE[death.cause]}")
+
+
+def may_be_forgotten(cause: Cause, others: Collection[Cause]) -> bool:
+    """Return whether one of these others says that the path forgot a connection which has ended by this cause."""
+    return cause in IF_FORGOTTEN and IF_FORGOTTEN[cause][0] in others
 
 
 def _in_vain(death: Death) -> str:

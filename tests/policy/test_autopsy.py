@@ -39,7 +39,14 @@ from keepaliveD.policy.autopsy import (
 )
 from keepaliveD.policy.judge import judge
 from keepaliveD.policy.moments import MOMENT
-from keepaliveD.policy.remedies import FORGOTTEN_HERE, FORGOTTEN_PERHAPS, PREVENTABLE, WITHOUT_KEEPALIVE, remedy
+from keepaliveD.policy.remedies import (
+    FORGOTTEN_HERE,
+    FORGOTTEN_PERHAPS,
+    PREVENTABLE,
+    RESET_PERHAPS_BY_A_DEVICE,
+    WITHOUT_KEEPALIVE,
+    remedy,
+)
 from tests.support.ends import FORGOTTEN_BY_REJECT, GUESS, MEASURED, Facts, ends, live, reset, timed_out
 from tests.support.tables import Socket, idle, table
 
@@ -490,6 +497,16 @@ def test_the_remedy_for_a_user_timeout_after_a_silence_is_keepalive_of_the_progr
     assert remedy(death) == ((), FORGOTTEN_PERHAPS)
     busy = only(Autopsy(rules(GUESS, OFFICE)).observe(died({**outlasted, "silence": 0.1}), 1001.0))
     assert remedy(busy).because.startswith("keepalive would not have helped")
+
+
+def test_a_peer_that_resets_after_a_silence_may_be_a_device_that_a_probe_would_have_kept_from_it() -> None:
+    """As a load balancer does, in the form and from the distance of the peer."""
+    autopsy = Autopsy(rules(GUESS, OFFICE))
+    idle, busy = (only(autopsy.observe(died(live(silence=one)), 1001.0)) for one in (60.0, 0.1))
+    assert remedy(idle) == ((), RESET_PERHAPS_BY_A_DEVICE)
+    survived = dataclasses.replace(idle, hindsight=idle.hindsight._replace(survived=90.0))
+    assert remedy(survived) == remedy(busy)
+    assert remedy(busy).because.startswith("keepalive would not have helped: the peer ended the connection on purpose")
 
 
 @pytest.mark.parametrize("lost", [FORGOT, FORGOTTEN_BY_REJECT, reset(silence=250.0, unacked=1)])

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from keepaliveD.model.causes import Cause
-from keepaliveD.policy.deaths import decide
+from keepaliveD.policy.deaths import HALF_CLOSED_BY_PEER, decide
+from keepaliveD.policy.evidence import evidence
 from keepaliveD.policy.observations import OBSERVATIONS
-from tests.support.ends import CLOSE_WAIT, FORGOTTEN_BY_REJECT, V6, Facts, ends, live, reset, timed_out
+from tests.support.ends import CLOSE_WAIT, FIN_WAIT1, FORGOTTEN_BY_REJECT, V6, Facts, ends, live, reset, timed_out
 
-FIN_WAIT2 = 5
+FIN_WAIT2, LAST_ACK = 5, 9
 AFTER_IDLE: Facts = {"fin_first": 1, "state": CLOSE_WAIT, "silence": 60.0, "since_fin": 900.0}
 NEWBORN: Facts = {"bytes_received": 0, "bytes_acked": 1}
 BESIDE: dict[str, tuple[Facts, Cause]] = {
@@ -69,7 +70,94 @@ def test_a_keepalive_of_the_peer_gives_up_though_this_end_has_closed_one_directi
         "since_received": 9.0,
     }
     found = decide(ends([live(**facts, **probed), live(**facts)]))
-    assert [Cause(cause) for cause in found.cause] == [Cause.PEER_KEEPALIVE, Cause.PEER_ABORTED_AFTER_CLOSE]
+    assert [Cause(cause) for cause in found.cause] == [Cause.PEER_KEEPALIVE, Cause.PEER_ABORTED]
+
+
+@pytest.mark.parametrize("state", [FIN_WAIT1, FIN_WAIT2])
+def test_a_peer_that_aborts_while_this_end_waits_for_its_answer_is_told_as_in_an_open_connection(state: int) -> None:
+    waits: Facts = {"state": state, "shutdown": 2}
+    for facts in (live(silence=0.1), live(silence=3.0), live(silence=0.2, afterwards=2)):
+        found = decide(ends([facts, {**facts, **waits}]))
+        assert found.candidates(0) == found.candidates(1)
+        assert found.confidence[0] == found.confidence[1]
+        assert Cause(found.cause[1]) is Cause.PEER_ABORTED
+    closed = decide(ends([live(silence=0.1, state=state, shutdown=3)]))
+    assert closed.candidates(0) == (Cause.PEER_ABORTED_AFTER_CLOSE,)
+
+
+def test_where_nobody_sees_whether_this_end_had_closed_one_direction_or_both_both_ends_are_named() -> None:
+    unknown = ("state", "shutdown")
+    found = decide(ends([live(silence=0.1, state=FIN_WAIT1)]), unknown=unknown)
+    assert found.candidates(0) == (Cause.PEER_ABORTED_AFTER_CLOSE, Cause.PEER_ABORTED)
+    assert OBSERVATIONS[Cause.PEER_ABORTED_AFTER_CLOSE, Cause.PEER_ABORTED]
+
+
+def test_an_answer_after_the_peers_fin_is_one_also_where_this_end_closes_at_once() -> None:
+    """The reset comes back when this end has sent its FIN, too, which has a number like an octet."""
+    closed = reset(error=errno.EPIPE, state=LAST_ACK, shutdown=3, fin_first=1, silence=0.5, retransmits=0)
+    found = decide(ends([{**closed, "unacked": 5}, {**closed, "unacked": 1}, {**closed, "unsent": 5}]))
+    assert found.candidates(0) == (Cause.WROTE_AFTER_CLOSE, *HALF_CLOSED_BY_PEER)
+    assert found.confidence[0] == np.float32(0.9)
+    assert Cause(found.cause[1]) is Cause.UNKNOWN_TO_PEER, "it wrote nothing"
+    assert Cause(found.cause[2]) is Cause.WROTE_AFTER_CLOSE, "and what it wrote found no room"
+
+
+AFTER_ITS_FIN: Facts = {"state": FIN_WAIT2, "shutdown": 3, "unread": 1, "silence": 60.0, "since_fin": 0.0, "inode": 7}
+
+
+def test_a_peer_that_closes_after_idle_has_closed_also_where_this_end_had_closed_one_direction() -> None:
+    """Its FIN has a number, like an octet that is unread."""
+    rows = ends([AFTER_ITS_FIN])
+    found = decide(rows)
+    assert found.candidates(0) == (Cause.PEER_CLOSED_IDLE, Cause.PROXY_CLOSED, Cause.LOCAL_CLOSE)
+    assert all(OBSERVATIONS[Cause.PEER_CLOSED_IDLE, other] for other in found.candidates(0)[1:])
+    assert evidence(rows) == (
+        "quiet for 1min before",
+        "the peer closed after this end",
+        "this end had closed before",
+    )
+
+
+def test_a_peer_that_answers_a_close_with_its_own_has_not_ended_what_was_idle() -> None:
+    """Nobody holds the socket any more."""
+    rows = ends([{**AFTER_ITS_FIN, "inode": 0}])
+    assert decide(rows).candidates(0) == (Cause.LOCAL_CLOSE,)
+    assert not any("not read" in line or "a reset" in line for line in evidence(rows))
+
+
+def test_an_end_with_unread_data_is_its_programs_only_if_this_host_sent_a_reset() -> None:
+    found = decide(ends([{**AFTER_ITS_FIN, "sent_reset": 1, "unread": 6}]))
+    assert Cause(found.cause[0]) is Cause.CLOSED_UNREAD
+
+
+def probed(since: float, gap: float, count: int, exchanged: float, **facts: float) -> Facts:
+    """A reset of a live socket of the peer's after so many probes of its own."""
+    times: Facts = {"since_sent": exchanged, "since_received": exchanged, "silence": since}
+    return live(peer_probes=count, since_peer_probe=since, peer_probe_gap=gap, **times, **facts)
+
+
+@pytest.mark.parametrize(
+    ("facts", "confidence"),
+    [
+        (probed(75.0, 75.0, 9, 7875.0), 0.85),
+        (probed(2.0, 2.016, 5, 12.0), 0.6),
+        (probed(2.0, 2.016, 11, 24.1), 0.6),
+        (probed(15.0, 15.0, 40, 90.0), 0.6),
+    ],
+    ids=["after a long idle time", "every idle time", "more often than any default", "most in an earlier silence"],
+)
+def test_probes_that_come_every_idle_time_may_have_been_answered(facts: Facts, confidence: float) -> None:
+    """The first one comes after the idle time, and so does each that follows an answer."""
+    found = decide(ends([facts]))
+    assert found.candidates(0)[:2] == (Cause.PEER_KEEPALIVE, Cause.PEER_ABORTED)
+    assert found.confidence[0] == np.float32(confidence)
+
+
+def test_what_the_peer_asks_of_a_program_that_does_not_read_are_not_probes_of_its_keepalive() -> None:
+    facts = probed(1.0, 1.024, 8, 9.0, unread=122_608)
+    named = decide(ends([facts])).candidates(0)
+    assert named[0] is Cause.PEER_ABORTED
+    assert Cause.PEER_KEEPALIVE in named
 
 
 @pytest.mark.parametrize(
@@ -93,7 +181,7 @@ def test_a_keepalive_of_the_peer_gives_up_one_interval_after_its_last_probe(
 
 
 def test_where_probes_of_the_peer_are_not_seen_its_keepalive_may_have_given_up_a_closed_connection() -> None:
-    found = decide(ends([live(state=FIN_WAIT2, shutdown=2, silence=1.0)]), unknown=("peer_probes",))
+    found = decide(ends([live(state=FIN_WAIT2, shutdown=3, silence=1.0)]), unknown=("peer_probes",))
     assert found.candidates(0) == (Cause.PEER_ABORTED_AFTER_CLOSE, Cause.PEER_KEEPALIVE)
     assert found.confidence[0] == np.float32(0.6)
 

@@ -12,7 +12,7 @@ from keepaliveD.model.duration import span
 from keepaliveD.model.text import quoted
 from keepaliveD.policy.deaths import CERTAIN
 from keepaliveD.policy.facts import IDLE_AFTER
-from keepaliveD.policy.remedies import Remedy, remedy
+from keepaliveD.policy.remedies import Remedy, may_be_forgotten, remedy
 
 LIKELY = 0.8  # of confidence
 DIFFERS = "differs"  # whether many were foretold, where there are too many kinds of ends to keep them apart
@@ -94,7 +94,7 @@ def foretold_words(foretold: Foretold, cause: Cause, others: Collection[Cause], 
         return f"{foretold.label}: this host does not know the peer's own idle timeout"
     if has_lines:
         return f"{foretold.label}, unless a NAT forgot it"
-    if cause is Cause.USER_TIMEOUT and Cause.SILENT_AFTER_IDLE in others:
+    if may_be_forgotten(cause, others):
         return f"{foretold.label}, unless the path forgot it"
     return foretold.label
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from socket import AF_INET6, SHUT_WR
+from socket import AF_INET6, MSG_MORE, SHUT_WR
 
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths import scenes
@@ -93,6 +93,61 @@ def program_is_killed_while_its_peer_waits_for_the_answer(play: Play) -> None:
     assert client.recv(4) == b"half"
     stay_quiet()
     play.hold(server, *HOLD).kill()
+    assert client.recv(1) == b""
+
+
+@scene(Cause.WROTE_AFTER_CLOSE)
+@scene(Cause.WROTE_AFTER_CLOSE, family=AF_INET6)
+def program_answers_and_closes_after_the_peer_had_closed(play: Play) -> None:
+    """So that the reset finds the FIN of this end sent, too, as on every path that takes time."""
+    client, server = play.open()
+    server.close()
+    assert client.recv(1) == b""
+    client.send(b"late", MSG_MORE)
+    client.close()
+
+
+@scene(Cause.UNKNOWN_TO_PEER, untold=True)
+def peer_lost_its_state_after_it_had_closed_one_direction_and_is_answered_by_a_close(play: Play) -> None:
+    client, server = play.open()
+    server.shutdown(SHUT_WR)
+    assert client.recv(1) == b""
+    vanish(server)
+    client.send(b"late", MSG_MORE)
+    client.close()
+
+
+# This end has closed one direction, and waits for the answer
+
+
+@scene(Cause.PEER_ABORTED)
+@scene(Cause.PEER_ABORTED, family=AF_INET6)
+def peer_aborts_instead_of_an_answer(play: Play) -> None:
+    client, server = play.open()
+    client.shutdown(SHUT_WR)
+    assert server.recv(1) == b""
+    abort(server)
+    wait_for_end(client)
+
+
+@scene(Cause.PEER_CLOSED_IDLE, untold=True)
+@scene(Cause.PEER_CLOSED_IDLE, family=AF_INET6, untold=True)
+def peer_closes_after_idle_instead_of_an_answer(play: Play) -> None:
+    client, server = play.open()
+    client.shutdown(SHUT_WR)
+    assert server.recv(1) == b""
+    stay_quiet()
+    server.close()
+    assert client.recv(1) == b""
+
+
+@scene(Cause.LOCAL_CLOSE, untold=True)
+def peer_closes_as_soon_as_this_end_has_closed_one_direction_after_idle(play: Play) -> None:
+    client, server = play.open()
+    stay_quiet()
+    client.shutdown(SHUT_WR)
+    assert server.recv(1) == b""
+    server.close()
     assert client.recv(1) == b""
 
 

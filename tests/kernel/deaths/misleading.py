@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
-from socket import IPPROTO_TCP, SHUT_WR, socket
+from socket import IPPROTO_TCP, SHUT_WR, SO_RCVBUF, SOL_SOCKET, socket
 
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths import scenes
@@ -42,6 +43,30 @@ def peer_aborts_between_two_probes_that_were_answered(play: Play) -> None:
     time.sleep(7)  # two probes, the last one a second ago
     abort(server)
     wait_for_end(client)
+
+
+@scene(Cause.PEER_ABORTED, untold=True)
+def peer_aborts_when_its_next_probe_is_due(play: Play) -> None:
+    """Each one was answered: so a server ends what was idle for some idle times of its keepalive."""
+    client, server = play.open()
+    keepalive(server, 2, 1, 3)
+    time.sleep(8)
+    abort(server)
+    wait_for_end(client)
+
+
+@scene(Cause.PEER_ABORTED, untold=True)
+def peer_aborts_that_waits_for_a_program_which_does_not_read(play: Play) -> None:
+    """It asks for room by what looks like probes of a keepalive."""
+    client, server = play.open()
+    client.setsockopt(SOL_SOCKET, SO_RCVBUF, 4096)
+    server.settimeout(0.3)
+    with contextlib.suppress(TimeoutError):
+        while True:
+            server.send(b"x" * 65536)
+    time.sleep(6.4)
+    abort(server)
+    time.sleep(0.5)
 
 
 @scene(Cause.PEER_KEEPALIVE, untold=True)
