@@ -22,6 +22,11 @@ PERHAPS = (Cause.UNKNOWN_TO_PEER,)  # if the connection was idle, and what forgo
 NOT_IDLE = "the connection was not idle"
 BY_THE_PEER = "the peer ended the connection on purpose"
 BY_THIS_HOST = "this host ended the connection"
+IN_TIME = "a probe in time would have kept the path from forgetting the connection"
+EARLY = (
+    f"helps if the path forgot the connection, which no known product does in less than {span(SHORTEST_KNOWN)}; not if "
+    "somebody restarted the device or changed its rules"
+)
 FORGOTTEN_PERHAPS = (  # no rule arms a socket that a short TCP_USER_TIMEOUT would then end in an outage
     "if the path forgot the connection, keepalive of the program's own would have helped "
     "(SO_KEEPALIVE, TCP_KEEPIDLE); else let it set a longer TCP_USER_TIMEOUT"
@@ -86,9 +91,7 @@ def remedy(death: Death, interval: float = 0.0) -> Remedy:
     if in_vain := _in_vain(death):
         return Remedy((), f"keepalive would not have helped: {in_vain}")
     if death.cause in PREVENTABLE:
-        return Remedy(
-            _lines(death, interval), "a probe in time would have kept the path from forgetting the connection"
-        )
+        return Remedy(_lines(death, interval), EARLY if _is_early(death) else IN_TIME)
     if death.cause in PERHAPS and Cause.NAT_FORGOT in death.others and not death.silence < IDLE_AFTER:
         return Remedy(_lines(death, interval), "helps if a NAT forgot the connection; not if the peer lost it")
     if death.cause is Cause.LOCAL_FIREWALL and death.hindsight.foretold is Foretold.FORETOLD:
@@ -101,6 +104,12 @@ def remedy(death: Death, interval: float = 0.0) -> Remedy:
 def may_be_forgotten(cause: Cause, others: Collection[Cause]) -> bool:
     """Return whether one of these others says that the path forgot a connection which has ended by this cause."""
     return cause in IF_FORGOTTEN and IF_FORGOTTEN[cause][0] in others
+
+
+def _is_early(death: Death) -> bool:
+    """Return whether a reset came after a shorter silence than any known device forgets after, or this path's does."""
+    by_reset = death.cause is Cause.MIDDLEBOX_IDLE
+    return by_reset and death.silence < min(SHORTEST_KNOWN, death.timeout)
 
 
 def _in_vain(death: Death) -> str:

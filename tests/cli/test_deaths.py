@@ -220,7 +220,7 @@ def test_one_end_is_explained_with_evidence_and_remedy(capsys: pytest.CaptureFix
     assert "\n  seen: quiet for 3.5s before\n" in text
     assert "\n  [[arm]]\n" in text
     first, *_ = text.splitlines()
-    assert first.endswith("would have kept the path from forgetting the connection; see remedy below")
+    assert first.endswith("not if somebody restarted the device or changed its rules; see remedy below")
 
 
 @pytest.fixture

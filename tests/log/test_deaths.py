@@ -39,7 +39,8 @@ def test_one_end_names_the_middlebox_and_the_remedy() -> None:
     assert said.message == (
         "sshd[812] (ssh.service) 10.71.1.1:40000 -> 10.71.3.2:5432: ended: reset by a middlebox after idle at hop 2 of "
         "4, quiet for 3.5s (very likely, or peer does not know the connection; not foretold: no scan has seen it); "
-        "to prevent it (a probe in time would have kept the path from forgetting the connection), configure:"
+        "to prevent it (helps if the path forgot the connection, which no known product does in less than 4min; not if "
+        "somebody restarted the device or changed its rules), configure:"
     )
     assert said.below == (
         "[[path]]",

@@ -40,8 +40,10 @@ from keepaliveD.policy.autopsy import (
 from keepaliveD.policy.judge import judge
 from keepaliveD.policy.moments import MOMENT
 from keepaliveD.policy.remedies import (
+    EARLY,
     FORGOTTEN_HERE,
     FORGOTTEN_PERHAPS,
+    IN_TIME,
     PREVENTABLE,
     RESET_PERHAPS_BY_A_DEVICE,
     WITHOUT_KEEPALIVE,
@@ -507,6 +509,25 @@ def test_a_peer_that_resets_after_a_silence_may_be_a_device_that_a_probe_would_h
     survived = dataclasses.replace(idle, hindsight=idle.hindsight._replace(survived=90.0))
     assert remedy(survived) == remedy(busy)
     assert remedy(busy).because.startswith("keepalive would not have helped: the peer ended the connection on purpose")
+
+
+@pytest.mark.parametrize(
+    ("silence", "path", "why"),
+    [(3.5, GUESS, EARLY), (250.0, GUESS, IN_TIME), (3.5, Path("quick", 3.0, Origin(Source.CONFIGURED)), IN_TIME)],
+    ids=["sooner than any product", "later than some", "as its path is known to"],
+)
+def test_a_reset_after_a_silence_that_no_product_forgets_after_may_have_another_reason(
+    silence: float, path: Path, why: str
+) -> None:
+    """As when its rules were reloaded: so the lines are only a guess."""
+    death = only(
+        Autopsy(AutopsyRules(frozenset(Cause), (path,), ())).observe(
+            died({**FORGOTTEN_BY_REJECT, "silence": silence}), 1001.0
+        )
+    )
+    found = remedy(death)
+    assert found.because == why
+    assert found.lines
 
 
 @pytest.mark.parametrize("lost", [FORGOT, FORGOTTEN_BY_REJECT, reset(silence=250.0, unacked=1)])
