@@ -32,8 +32,8 @@ FORGOTTEN_PERHAPS = (  # no rule arms a socket that a short TCP_USER_TIMEOUT wou
     "(SO_KEEPALIVE, TCP_KEEPIDLE); else let it set a longer TCP_USER_TIMEOUT"
 )
 RESET_PERHAPS_BY_A_DEVICE = (  # a load balancer, which may count only data
-    "if a device on the path ended the connection for its silence, keepalive would have helped where that counts "
-    f"probes; not if {BY_THE_PEER}; see its log"
+    "keepalive would have helped if a device on the path ended the connection for its silence, and counts probes; "
+    "else see the peer's log"
 )
 FORGOTTEN_HERE = (
     "this host's own firewall had perhaps forgotten the connection: a probe in time would have kept it, or a longer "
