@@ -180,9 +180,11 @@ def _may_be_forgotten_here(table: SocketTable, activity: Activity, coming: _Comi
 
     It has not been asked about them: they are new, or the setting has changed.
     """
+    if table.firewall_timeout == FOREVER:
+        return np.zeros(len(table), np.bool_)
     unknown = np.isnan(activity.firewall_timeout) & np.isnan(activity.firewall_forgets_at)
     in_time = coming.by < activity.last_packet + table.firewall_timeout - ON_THE_WAY
-    may_be: Bools = unknown & ~in_time & (table.firewall_timeout != FOREVER)
+    may_be: Bools = unknown & ~in_time
     return may_be
 
 
