@@ -41,16 +41,36 @@ def running(directory: Path, root: Path) -> int:
     """The process that holds the lock of this state directory; 0 where none does, or none can be seen.
 
     It is read from /proc/locks (proc_locks(5)): to try the lock could keep a daemon from starting at that moment.
-    The device there is the kernel's, so that nobody can stand in for the daemon with a file system of his own. The
-    holder must be root or the owner: the process id of a daemon that has ended may be another's by now.
+    The holder must be root or the owner: the process id of a daemon that has ended may be another's by now. What is
+    said there of the file may fit others (subvolumes of btrfs, layers of overlayfs), which anybody may lock in a
+    program of root's, such as su(1). So root, who can see that, believes only who has this very file open and locked.
     """
     try:
         locks = (root / "proc/locks").read_text(encoding="ascii").splitlines()
         owner, names = _named_in_locks(directory / LOCK)
-    except OSError:
+    except (OSError, ValueError):
         return 0
     holders = (pid for pid, name in filter(None, map(_flock, locks)) if name in names)
-    return next((pid for pid in holders if _user(root, pid) in (0, owner)), 0)
+    itself = _inode(directory / LOCK)
+    return next((pid for pid in holders if _user(root, pid) in (0, owner) and _locks(root, pid, itself)), 0)
+
+
+def _locks(root: Path, pid: int, file: tuple[int, int] | None) -> bool:
+    """Return whether a process has this very file open and locked, or that cannot be seen."""
+    process = root / f"proc/{pid}"
+    try:
+        numbers = os.listdir(process / "fd")
+    except OSError:
+        return True
+    return any(_inode(process / "fd" / each) == file and _is_locked(process / "fdinfo" / each) for each in numbers)
+
+
+def _is_locked(about: Path) -> bool:
+    """Return whether a descriptor holds a lock of flock(2), by what /proc says of it."""
+    try:
+        return b"FLOCK" in about.read_bytes()
+    except OSError:
+        return False
 
 
 def configuration(pid: int, root: Path) -> Path | None:
@@ -309,10 +329,11 @@ def _user(root: Path, pid: int) -> int | None:
 
 
 def _named_in_locks(file: Path) -> tuple[int, set[str]]:
-    """Return the owner of a file, and how /proc/locks may name it, such as 08:01:1234. Raises OSError.
+    """Return the owner of a file, and how /proc/locks may name it, such as 08:01:1234.
 
     The device there is that of the mount. stat(2) may tell another one, as on btrfs and overlayfs, which no other file
     system has either; it counts where the mount is not seen, as in a chroot. The file need not be readable.
+    Raises OSError, ValueError.
     """
     handle = os.open(file, os.O_PATH | os.O_CLOEXEC)
     try:
@@ -320,9 +341,10 @@ def _named_in_locks(file: Path) -> tuple[int, set[str]]:
         about = (ITSELF / f"fdinfo/{handle}").read_text(encoding="ascii").split()
     finally:
         os.close(handle)
-    mount = about[about.index("mnt_id:") + 1]
-    mounts = map(str.split, (ITSELF / "mountinfo").read_text(encoding="utf-8", errors="replace").splitlines())
-    devices = {tuple(map(int, device.split(":"))) for number, _, device, *_ in mounts if number == mount}
+    mount = about[about.index("mnt_id:") + 1].encode()
+    # names of others stand there, in which only space, tab, newline and backslash are escaped
+    mounts = (line.split(b" ") for line in (ITSELF / "mountinfo").read_bytes().split(b"\n") if line)
+    devices = {tuple(map(int, device.split(b":"))) for number, _, device, *_ in mounts if number == mount}
     devices.add((os.major(status.st_dev), os.minor(status.st_dev)))
     return status.st_uid, {f"{major:02x}:{minor:02x}:{status.st_ino}" for major, minor in devices}
 

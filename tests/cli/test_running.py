@@ -112,6 +112,42 @@ def test_a_lock_of_another_kind_is_no_daemon(tmp_path: Path) -> None:
     assert running(tmp_path, tmp_path) == 812
 
 
+@pytest.mark.parametrize(
+    ("opened", "about", "holder"),
+    [
+        ("lock", "lock:\t1: FLOCK  ADVISORY  WRITE", 812),
+        ("other", "lock:\t1: FLOCK", 0),
+        ("lock", "flags:\t010000000", 0),
+    ],
+    ids=["the daemon", "it locks another file of that name", "it only holds a path to the lock"],
+)
+def test_root_believes_only_who_has_the_lock_itself(tmp_path: Path, opened: str, about: str, holder: int) -> None:
+    """/proc/locks names files of other subvolumes and layers alike, and anybody may lock one and become su(1)."""
+    for name in ("lock", "other"):
+        (tmp_path / name).touch()
+    process = tmp_path / "proc/812"
+    for name in ("fd", "fdinfo"):
+        (process / name).mkdir(parents=True)
+    (process / "fd/7").symlink_to(tmp_path / opened)
+    (process / "fdinfo/7").write_text(about)
+    locks = f"7: FLOCK  ADVISORY  WRITE 812 {in_locks(tmp_path / 'lock')} 0 EOF\n"
+    (tmp_path / "proc/locks").write_text(locks)
+    assert running(tmp_path, tmp_path) == holder
+
+
+def test_a_mount_with_a_strange_name_is_no_other_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may name one with fusermount3: carriage returns and the blanks of Unicode are not escaped there."""
+    (tmp_path / "lock").touch()
+    (tmp_path / "fdinfo").mkdir()
+    for number in range(256):
+        (tmp_path / f"fdinfo/{number}").write_text("mnt_id:\t325\n")
+    forged = "40 1 0:40 / /mnt rw - fuse f\r325\u20031\u20030:96\u2003/\u2003/ rw\n"
+    (tmp_path / "mountinfo").write_bytes(forged.encode())
+    monkeypatch.setattr(commands, "ITSELF", tmp_path)
+    _, names = commands._named_in_locks(tmp_path / "lock")
+    assert names == {in_locks(tmp_path / "lock")}
+
+
 def test_a_process_of_somebody_else_is_no_daemon(tmp_path: Path) -> None:
     """It has the process id of a daemon that has ended since."""
     (tmp_path / "lock").touch()
