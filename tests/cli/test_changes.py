@@ -109,7 +109,10 @@ def test_without_a_journal_the_log_of_the_daemon_is_named(
         raise Unsupported("the history is in the journal, and this host keeps none")
 
     (tmp_path / "lock").touch()
-    (tmp_path / "proc/812/fd").mkdir(parents=True)
+    for name in ("fd", "fdinfo"):
+        (tmp_path / "proc/812" / name).mkdir(parents=True)
+    (tmp_path / "proc/812/fd/9").symlink_to(tmp_path / "lock")
+    (tmp_path / "proc/812/fdinfo/9").write_text("lock:\t1: FLOCK")
     holder = f"7: FLOCK  ADVISORY  WRITE 812 {in_locks(tmp_path / 'lock')} 0 EOF\n"
     (tmp_path / "proc/locks").write_text(holder if words is not None else "")
     (tmp_path / "proc/812/cmdline").write_text(f"tcp-keepalived\0{words}\0")
