@@ -95,15 +95,20 @@ def program_is_killed_and_its_helper_ends_later(play: Play) -> None:
     wait_for_end(server)
 
 
-@scene(Cause.PROGRAM_KILLED)
-def program_that_asks_for_icmp_errors_is_killed(play: Play) -> None:
-    """It was told that a router refused a packet, which had not ended the connection."""
-    client, server = play.open()
+def is_told_of_an_icmp_error(play: Play, client: socket) -> None:
+    """A router refuses a packet, which does not end the connection; the program does not read that."""
     client.setsockopt(IPPROTO_IP, IP_RECVERR, 1)
     twice = "limit rate 1/day burst 2 packets reject with icmpx host-unreachable"  # the first finds the socket in use
     play.rig.firewall.nft(f"add rule inet t through tcp dport {play.port} {twice}")
     client.sendall(b"late")
     has_error(client)
+
+
+@scene(Cause.PROGRAM_KILLED)
+def program_that_asks_for_icmp_errors_is_killed(play: Play) -> None:
+    """It was told that a router refused a packet, which had not ended the connection."""
+    client, server = play.open()
+    is_told_of_an_icmp_error(play, client)
     server.sendall(b"unread")
     play.hold(client, *HOLD).kill()
     wait_for_end(server)
@@ -113,11 +118,7 @@ def program_that_asks_for_icmp_errors_is_killed(play: Play) -> None:
 def program_that_asks_for_icmp_errors_is_killed_when_all_is_read(play: Play) -> None:
     """The error of the router is still in the socket when both ends have closed it."""
     client, server = play.open()
-    client.setsockopt(IPPROTO_IP, IP_RECVERR, 1)
-    twice = "limit rate 1/day burst 2 packets reject with icmpx host-unreachable"  # the first finds the socket in use
-    play.rig.firewall.nft(f"add rule inet t through tcp dport {play.port} {twice}")
-    client.sendall(b"late")
-    has_error(client)
+    is_told_of_an_icmp_error(play, client)
     assert server.recv(4) == b"late"
     play.hold(client, *HOLD).kill()
     assert server.recv(1) == b""
