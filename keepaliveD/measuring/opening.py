@@ -7,6 +7,7 @@ import errno
 import ipaddress
 import os
 import socket
+from dataclasses import field
 
 from keepaliveD.measuring.connection import Connection
 from keepaliveD.measuring.greeting import (
@@ -19,7 +20,7 @@ from keepaliveD.measuring.greeting import (
     is_challenge,
     request_line,
 )
-from keepaliveD.measuring.ports import take_any
+from keepaliveD.measuring.ports import Ports
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, Refusal, Unreachable, is_shortage
 from keepaliveD.model.text import printable
@@ -37,12 +38,13 @@ class Refused(Unreachable):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The far end: what a person called it, its address, and the token of a listener of ours."""
+    """The far end: what a person called it, its address, the token of a listener of ours, and our ports to it."""
 
     name: str
     family: socket.AddressFamily
     address: tuple[str, int]
     token: str = ""
+    ports: Ports = field(default_factory=Ports, compare=False)
 
     @property
     def is_listener(self) -> bool:
@@ -123,7 +125,7 @@ async def _connected(target: Target, within: float) -> socket.socket:
         raise _not_opened(target, error) from None
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # a late acknowledgement would break the silence
-    take_any(sock)
+    target.ports.take_any(sock)
     try:
         async with asyncio.timeout(within):
             await asyncio.get_running_loop().sock_connect(sock, target.address)

@@ -9,7 +9,7 @@ from socket import AF_INET, AF_INET6, AddressFamily, socket
 import pytest
 
 from keepaliveD.measuring import ports
-from keepaliveD.measuring.ports import take_any
+from keepaliveD.measuring.ports import Ports
 
 
 @pytest.fixture
@@ -23,8 +23,9 @@ def allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def taken(count: int, family: AddressFamily = AF_INET) -> set[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket(family)) for _ in range(count)]
+        ports = Ports()
         for each in sockets:
-            take_any(each)
+            ports.take_any(each)
         return {each.getsockname()[1] for each in sockets}
 
 
@@ -45,3 +46,20 @@ def test_the_kernel_chooses_where_its_range_is_not_known(allowed: Path, text: st
     if text is not None:
         (allowed / "ip_local_port_range").write_text(text)
     assert taken(2) == {0}
+
+
+def test_no_port_is_taken_twice(allowed: Path) -> None:
+    """A new connection from the port of a forgotten one freed that, which then counted as left open."""
+    (allowed / "ip_local_port_range").write_text("50000\t50003\n")
+    (allowed / "ip_local_reserved_ports").write_text("\n")
+    ports = Ports()
+
+    def left_from() -> int:
+        with socket(AF_INET) as sock:
+            ports.take_any(sock)
+            port: int = sock.getsockname()[1]
+            return port
+
+    took = [port for port in (left_from() for _ in range(20)) if port]
+    assert took
+    assert len(set(took)) == len(took)
