@@ -18,7 +18,6 @@ import socket
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from operator import itemgetter
 from pathlib import Path
 
 from keepaliveD.daemon import passed
@@ -186,10 +185,11 @@ class Control:
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KEPT_BY_KERNEL)
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # else it would be thrown away unseen
             its = credentials(accepted)
-            if not self._has_room_for(its.user):
+            rank = self._rank(accepted, its)
+            if not self._has_room_for(its.user, rank):
                 passed.close(accepted)
                 return
-            peer = Peer(accepted, Client(self._service, its.user), its.user, its.process, self._rank(accepted, its))
+            peer = Peer(accepted, Client(self._service, its.user), its.user, its.process, rank)
             self._peers[accepted.fileno()] = peer
             with self._letting_go(peer):
                 self._wait_for(peer, selectors.EVENT_READ)
@@ -213,20 +213,24 @@ class Control:
             os.close(self._spare)
         self._spare = None
 
-    def _has_room_for(self, user: int) -> bool:
-        """Return whether one more client of this user has a place, after one of a user with more has made room."""
+    def _has_room_for(self, user: int, rank: Rank) -> bool:
+        """Return whether one more client of this user has a place, after one of a user with more has made room.
+
+        Those of a worse rank make room first, also where each of them has one place, and never for them a better one.
+        """
         if user == ROOT:
             return len(self._peers) < MOST_CLIENTS
-        places = Counter(peer.user for peer in self._peers.values())
-        if places[user] >= MOST_OF_ONE_USER:
+        places = Counter((peer.rank, peer.user) for peer in self._peers.values() if peer.user != ROOT)
+        its = places[rank, user]
+        if its >= MOST_OF_ONE_USER:
             return False
         if len(self._peers) < MOST_CLIENTS - KEPT_FOR_ROOT:
             return True
-        del places[ROOT]
-        greediest, most = max(places.items(), key=itemgetter(1), default=(user, 0))
-        if most <= places[user] + bool(places[user]):  # else two users would take a place from each other in turns
+        greediest, most = max(places.items(), key=lambda one: (one[0][0], one[1]), default=((rank, user), 0))
+        # among equals, else two users would take a place from each other in turns
+        if greediest[0] < rank or (greediest[0] is rank and most <= its + bool(its)):
             return False
-        self._let_go(next(peer for peer in self._peers.values() if peer.user == greediest))  # answered longest ago
+        self._let_go(next(peer for peer in self._peers.values() if (peer.rank, peer.user) == greediest))
         return True
 
     def _serve(self, peer: Peer, ready: int) -> None:

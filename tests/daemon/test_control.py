@@ -823,6 +823,17 @@ def test_root_and_the_group_do_not_even_wait_for_very_many_users(crowd: Crowd) -
     assert crowd.answers_within(crowd.comes(1003, NOBODY), METRICS) > 10 * COST
 
 
+def test_a_member_of_the_group_makes_room_for_nobody_who_is_none(crowd: Crowd) -> None:
+    """As many users as there are places made him go, who had one place as each of them."""
+    member = crowd.comes(1002, MEMBERS)
+    for user in range(2000, 2001 + MOST_CLIENTS - KEPT_FOR_ROOT):
+        crowd.comes(user, NOBODY)
+    assert crowd.answers_within(member, METRICS) < 10 * COST
+    members = [crowd.comes(3000 + number % 2, MEMBERS) for number in range(MOST_CLIENTS - KEPT_FOR_ROOT - 1)]
+    assert [said(its) for its in (member, *members)] == [b""] * (1 + len(members))
+    assert said(crowd.comes(2000, NOBODY)) == b"-"
+
+
 def test_each_user_gets_as_many_answers_however_many_clients_the_others_have(clock: Clock, crowd: Crowd) -> None:
     its = crowd.comes(1002, NOBODY)
     its.send(METRICS * 500)
