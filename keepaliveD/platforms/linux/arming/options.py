@@ -14,14 +14,27 @@ from socket import (
     TCP_KEEPIDLE,
     TCP_KEEPINTVL,
     TCP_USER_TIMEOUT,
-    SocketType,
 )
+from typing import Protocol, overload
 
 TCPI_PROBES = 3  # where it is in struct tcp_info (include/uapi/linux/tcp.h)
+
+
+class Options(Protocol):
+    """The options of a socket, as socket.socket has them."""
+
+    @overload
+    def getsockopt(self, level: int, option: int, /) -> int: ...
+    @overload
+    def getsockopt(self, level: int, option: int, size: int, /) -> bytes: ...
+    def setsockopt(self, level: int, option: int, value: int, /) -> None:
+        """Set an option to a number. Raises OSError."""
+
+
 Four = tuple[int, int, int, int]  # idle time, interval, probes, whether keepalive is on
 
 
-def read(sock: SocketType) -> Four:
+def read(sock: Options) -> Four:
     """Return the settings of a socket. Raises OSError."""
     option = sock.getsockopt
     return (
@@ -32,12 +45,12 @@ def read(sock: SocketType) -> Four:
     )
 
 
-def user_timeout(sock: SocketType) -> int:
+def user_timeout(sock: Options) -> int:
     """Return its TCP_USER_TIMEOUT in milliseconds, 0 for none. Raises OSError."""
     return sock.getsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT)
 
 
-def unanswered(sock: SocketType) -> int:
+def unanswered(sock: Options) -> int:
     """Return how many of its probes the peer has not answered yet. Raises OSError."""
     return sock.getsockopt(IPPROTO_TCP, TCP_INFO, TCPI_PROBES + 1)[TCPI_PROBES]
 
@@ -62,7 +75,7 @@ OPTIONS = (
 TIMES = tuple(option for option in OPTIONS if option[1] != SO_KEEPALIVE)
 
 
-def bring_about(sock: SocketType, before: Four, after: Four, go_on: Callable[[], None] = lambda: None) -> Brought:
+def bring_about(sock: Options, before: Four, after: Four, go_on: Callable[[], None] = lambda: None) -> Brought:
     """Set all of it and read it back, where what stood there `before` still does.
 
     Linux cannot compare and set at once: what a program sets within the microsecond between the two is overwritten.
@@ -83,7 +96,7 @@ def bring_about(sock: SocketType, before: Four, after: Four, go_on: Callable[[],
     return Brought.ABOUT
 
 
-def _set(sock: SocketType, before: Four, after: Four, go_on: Callable[[], None]) -> bool:
+def _set(sock: Options, before: Four, after: Four, go_on: Callable[[], None]) -> bool:
     """Set all four, up to one that somebody else has set by now; return whether there was none.
 
     Also those that stand already: a value that is not the socket's own follows its namespace.
@@ -96,7 +109,7 @@ def _set(sock: SocketType, before: Four, after: Four, go_on: Callable[[], None])
     return True
 
 
-def _set_back(options: Sequence[tuple[int, int, int]], sock: SocketType, before: Four, after: Four) -> None:
+def _set_back(options: Sequence[tuple[int, int, int]], sock: Options, before: Four, after: Four) -> None:
     """Set each of these options back in which ours stands, as far as that is possible."""
     for level, option, place in options:
         with contextlib.suppress(OSError):

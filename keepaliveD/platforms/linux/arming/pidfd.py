@@ -10,23 +10,13 @@ A duplicate keeps the connection open when its program closes it, so one is held
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from socket import (
-    AF_INET,
-    IPPROTO_MPTCP,
-    IPPROTO_TCP,
-    SO_PROTOCOL,
-    SOCK_STREAM,
-    SOL_SOCKET,
-    TCP_INFO,
-    SocketType,
-)
+from socket import IPPROTO_MPTCP, IPPROTO_TCP, SO_PROTOCOL, SOL_SOCKET, TCP_INFO
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -39,15 +29,14 @@ from keepaliveD.model.sockets import Column, TcpState
 from keepaliveD.platforms import touching
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.arming import options
+from keepaliveD.platforms.linux.arming.duplicate import Duplicate, duplicate
 from keepaliveD.platforms.linux.arming.options import Brought, Four
 from keepaliveD.platforms.linux.owners import processes
 from keepaliveD.platforms.linux.owners.holders import Holders
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
 from keepaliveD.platforms.touching import Kind
 
-SYS_PIDFD_GETFD = 438  # on every architecture
 SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
-LIBC = ctypes.CDLL(None, use_errno=True)
 
 MOST = 256  # sockets open at once; a service may have 1024 descriptors
 
@@ -99,7 +88,7 @@ class PidfdArmer:
         """Do nothing: nothing stays open."""
 
     def _each(
-        self, targets: Column, do: Callable[[SocketType, int], Done], *, closing: bool
+        self, targets: Column, do: Callable[[Duplicate, int], Done], *, closing: bool
     ) -> Mapping[int, Done | Access]:
         """Do this to each socket; return by cookie what it returned, or why the socket was not reached.
 
@@ -129,14 +118,14 @@ class _Look(NamedTuple):
     unanswered: int
 
 
-def _look(sock: SocketType) -> _Look | Access:
+def _look(sock: Duplicate) -> _Look | Access:
     try:
         return _Look(options.read(sock), options.user_timeout(sock), options.unanswered(sock))
     except OSError:  # getsockopt may be forbidden, or fail for want of memory
         return Access.FAILED
 
 
-def _set(sock: SocketType, before: Four, after: Four) -> tuple[int, Four]:
+def _set(sock: Duplicate, before: Four, after: Four) -> tuple[int, Four]:
     """Return a row of RESULT."""
     brought = options.bring_about(sock, before, after, processes.go_on)
     if brought is Brought.ABOUT:
@@ -168,7 +157,7 @@ class _Visit(Generic[Done]):
     another one meanwhile, which then would not end when its program closes it.
     """
 
-    def __init__(self, root: Path, states: Collection[int], do: Callable[[SocketType, int], Done | Access]) -> None:
+    def __init__(self, root: Path, states: Collection[int], do: Callable[[Duplicate, int], Done | Access]) -> None:
         self._root = root
         self._states = states
         self._do = do
@@ -208,20 +197,16 @@ class _Visit(Generic[Done]):
 
     def _visit(self, pid: int, pidfd: int, number: int, target: _Target) -> Done | Access:
         """Do it, unless the descriptor is another socket by now or in another state."""
-        fd = LIBC.syscall(SYS_PIDFD_GETFD, pidfd, number, 0)
-        if fd < 0:
-            return self._reason(pid, ctypes.get_errno())
         try:
-            sock = SocketType(AF_INET, SOCK_STREAM, IPPROTO_TCP, fd)
-        except OSError:
-            os.close(fd)
-            return Access.CLOSED  # no socket: the number is something else's by now
+            sock = duplicate(pidfd, number)
+        except OSError as error:
+            return self._reason(pid, error.errno)
         try:
             return _mistaken(sock, target, self._states) or self._do(sock, target.cookie)
         finally:
             sock.close()
 
-    def _reason(self, pid: int, code: int) -> Access:
+    def _reason(self, pid: int, code: int | None) -> Access:
         if code in (errno.EBADF, errno.ESRCH):
             return Access.CLOSED
         if code not in (errno.EPERM, errno.EACCES):
@@ -232,7 +217,7 @@ class _Visit(Generic[Done]):
         return Access.NOT_PERMITTED
 
 
-def _mistaken(sock: SocketType, target: _Target, states: Collection[int]) -> Access | None:
+def _mistaken(sock: Duplicate, target: _Target, states: Collection[int]) -> Access | None:
     """Return why this is not the socket that is wanted, in one of these states; None where it is."""
     try:
         cookie = int.from_bytes(sock.getsockopt(SOL_SOCKET, SO_COOKIE, 8), sys.byteorder)
@@ -242,7 +227,7 @@ def _mistaken(sock: SocketType, target: _Target, states: Collection[int]) -> Acc
         if same_inode and sock.getsockopt(SOL_SOCKET, SO_PROTOCOL) == IPPROTO_MPTCP:
             return Access.SUBFLOW
     except OSError:
-        pass  # of another family, which knows neither
+        pass  # no socket any more, or of another family, which knows neither
     return Access.CLOSED
 
 
@@ -291,13 +276,15 @@ class _Systems:
 
 def _probe() -> None:
     """Raise if descriptors cannot be duplicated here; tried with a descriptor that does not exist."""
-    LIBC.syscall(SYS_PIDFD_GETFD, -1, 0, 0)
-    code = ctypes.get_errno()
-    if code == errno.ENOSYS:
-        raise Unsupported(
-            f"sockets of other programs cannot be armed: pidfd_getfd requires Linux {requirements.ARM.linux} or later"
-        )
-    if code != errno.EBADF:
-        raise NotPermitted(
-            "sockets of other programs cannot be armed: the sandbox must allow SystemCallFilter=pidfd_getfd"
-        )
+    try:
+        duplicate(-1, 0)
+    except OSError as error:
+        if error.errno == errno.ENOSYS:
+            raise Unsupported(
+                "sockets of other programs cannot be armed: "
+                f"pidfd_getfd requires Linux {requirements.ARM.linux} or later"
+            ) from None
+        if error.errno != errno.EBADF:
+            raise NotPermitted(
+                "sockets of other programs cannot be armed: the sandbox must allow SystemCallFilter=pidfd_getfd"
+            ) from None

@@ -130,6 +130,7 @@ class _Asking(Generic[Told]):
         beside = min(BESIDE, PATIENCE)
         try:
             while self._look_after(beside):
+                touching.on()  # whatever hangs is given up in time
                 self._askers[-1].task.wait(beside)
         finally:
             for asker in self._askers:
