@@ -30,7 +30,8 @@ class Avoided:
         if what[0] is Kind.NOTHING:
             return 0.0  # the worker had not written down what it touched
         before = self._pauses.pop(what, None)
-        pause = min(LONGEST_PAUSE, 2 * before.seconds) if before else PAUSE
+        is_long_ago = before is None or now > before.until + LONGEST_PAUSE
+        pause = PAUSE if before is None or is_long_ago else min(LONGEST_PAUSE, 2 * before.seconds)
         while len(self._pauses) >= MOST:
             del self._pauses[next(iter(self._pauses))]
         self._pauses[what] = _Pause(now + pause, pause)
@@ -51,8 +52,7 @@ class Avoided:
     def keep_namespaces(self, silent: Collection[int], now: float) -> None:
         """Learn which namespaces were not read. Of the other ones those are gone whose pause is not over.
 
-        The rest was tried again, and has answered; in BPF's way, which waits for no lock. Whoever hangs again within
-        an hour, as somebody arms there, is left out for twice as long.
+        The rest was tried again, and has answered. Whoever hangs again within an hour is left out for twice as long.
         """
         for what, pause in list(self._pauses.items()):
             if what[0] is not Kind.NAMESPACE or what[1] in silent:

@@ -24,6 +24,7 @@ class Kind(enum.IntEnum):
     NAMESPACE = 1  # inode of a network namespace
     PROCESS = 2  # process id
     SOCKET = 3  # cookie
+    LOCKS = 4  # inode of a network namespace whose sockets are locked, one after the other
 
 
 Touchable = tuple[Kind, int]
@@ -85,14 +86,14 @@ class _Here:
             self._turn += 1
             TOUCHED.pack_into(self._memory, 0, self._turn, kind, number)
 
-    def await_locks(self, netns: int) -> None:
+    def await_locks(self, netns: int, kind: Kind = Kind.NAMESPACE) -> None:
         """Write down a network namespace whose sockets are locked next, one after the other: that may take for ever.
 
-        Raises MustNotTouch if it must not be touched.
+        `kind` is LOCKS for who can do without, as all others do there. Raises MustNotTouch if it must not be touched.
         """
         if self._careful and (Kind.NAMESPACE, netns) != self._at_home:
             raise MustNotTouch
-        self.now(Kind.NAMESPACE, netns)
+        self.now(kind, netns)
 
     def on(self) -> None:
         """Write down that work on the last object goes on."""

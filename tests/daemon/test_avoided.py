@@ -7,6 +7,7 @@ from keepaliveD.platforms.touching import Kind, Touchable
 
 ONE: Touchable = (Kind.NAMESPACE, 1)
 OTHER: Touchable = (Kind.NAMESPACE, 2)
+LOCKS: Touchable = (Kind.LOCKS, 1)
 PROCESS: Touchable = (Kind.PROCESS, 3)
 
 
@@ -44,8 +45,7 @@ def test_a_namespace_that_has_ended_is_forgotten() -> None:
     assert avoided.add(ONE, 50.0) == PAUSE
 
 
-def test_a_namespace_that_was_read_and_hangs_again_is_left_out_for_longer() -> None:
-    """By BPF it is read while a socket in it is locked; who arms there waits for the lock, each time."""
+def test_a_namespace_that_answered_and_hangs_again_is_left_out_for_longer() -> None:
     avoided = Avoided()
     avoided.add(ONE, 0.0)
     avoided.keep_namespaces((), PAUSE)
@@ -54,6 +54,19 @@ def test_a_namespace_that_was_read_and_hangs_again_is_left_out_for_longer() -> N
     avoided.keep_namespaces((), 3 * PAUSE + 1)
     avoided.keep_namespaces((), 3 * PAUSE + 1 + LONGEST_PAUSE)
     assert avoided.add(ONE, 1e6) == PAUSE
+
+
+def test_locks_are_avoided_for_longer_each_time_although_the_namespace_is_read() -> None:
+    """BPF reads it while a socket in it is locked; who arms there hung again after each scan, as if it were gone."""
+    avoided, now, pauses = Avoided(), 0.0, []
+    for _ in range(3):
+        pauses.append(avoided.add(LOCKS, now))
+        avoided.keep_namespaces((), now + 1)
+        assert avoided.at(now + 1) == {LOCKS}
+        now += pauses[-1]
+        assert avoided.at(now) == frozenset()
+    assert pauses == [PAUSE, 2 * PAUSE, 4 * PAUSE]
+    assert avoided.add(LOCKS, now + LONGEST_PAUSE + 1) == PAUSE
 
 
 def test_a_namespace_that_was_tried_again_leaves_the_turn_to_another() -> None:

@@ -10,7 +10,19 @@ import psutil
 import pytest
 
 from keepaliveD.daemon.workers import MOST_LEFT, MOST_RISKED
-from tests.support.loopback import FORGOTTEN, Host, by, ends_at_once, everywhere, forgetful, near_end
+from tests.support.loopback import (
+    BARE,
+    FORGOTTEN,
+    LASTING,
+    SAFE,
+    Host,
+    by,
+    ends_at_once,
+    everywhere,
+    forgetful,
+    near_end,
+    settings,
+)
 from tests.support.patience import SOON, family
 from tests.support.processes import ENABLE, next_line
 from tests.support.versions import ITERATOR, since
@@ -44,6 +56,22 @@ def test_a_locked_socket_costs_its_owner_and_nobody_else(host: Host, engine: str
                 daemon.expect("armed", within=SOON, **near_end(sock))
                 left.callback(await_end, family(daemon.pid)[1:])
                 ends_at_once(host, daemon)
+
+
+@since(ITERATOR)
+def test_a_locked_socket_of_the_daemons_own_namespace_costs_its_owner_alone(host: Host) -> None:
+    """BPF locks one socket after the other: no other of its namespace was armed."""
+    with ExitStack() as left, host.attacked("locked_sockets", LASTING, "1", "here") as attacker:
+        assert next_line(attacker) == "locked\n"
+        sock = host.connection()
+        text = forgetful(ENABLE).replace("[watch]", "disarm_on_stop = true\n[watch]")
+        with host.daemon(by("bpf", text)) as daemon:
+            daemon.expect("hung", within=SOON)
+            daemon.expect("armed", within=SOON, **near_end(sock))
+            assert settings(sock) == SAFE
+            left.callback(await_end, family(daemon.pid)[1:])
+            ends_at_once(host, daemon)
+        assert settings(sock) == BARE
 
 
 @pytest.mark.parametrize("engine", ENGINES)

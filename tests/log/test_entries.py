@@ -302,6 +302,11 @@ def test_the_own_network_namespace_is_called_so() -> None:
     hung = entries.of_hang(Touched(1, Kind.NAMESPACE, own), 80.0)
     assert hung.message == f"no answer from this network namespace ({own}): left out for 1min 20s, then tried again"
     assert hung.fields == {"KEEPALIVE_NETNS": own}
+    assert entries.of_hang(Touched(1, Kind.LOCKS, own), 10.0).message == (
+        f"no answer from a locked socket of this network namespace ({own}): "
+        "others there are armed one by one for 10s, then tried again"
+    )
+    assert "socket of network namespace 7: others" in entries.of_hang(Touched(1, Kind.LOCKS, 7), 10.0).message
 
 
 def test_a_crowded_namespace_is_named_and_of_many_the_rest_is_counted() -> None:

@@ -153,8 +153,8 @@ def _attributes(node: int) -> bytes:
     return struct.pack("<6Q10I", node, SIZE, 8, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, PAGE, 0)
 
 
-def locked_sockets(address: str, count: str = "1") -> None:
-    """So many sockets that are locked for as long as this lives, each in a network namespace of its own.
+def locked_sockets(address: str, count: str = "1", where: str = "each elsewhere") -> None:
+    """So many sockets that are locked for as long as this lives, each in a network namespace of its own, or all "here".
 
     Each program sends from a page of that file: the kernel holds the lock of the socket until the page comes.
     """
@@ -163,8 +163,9 @@ def locked_sockets(address: str, count: str = "1") -> None:
     file = os.open(mounted(device, READ, on_call=lambda: say("locked")), os.O_RDONLY)
 
     def send(page: int) -> None:
-        must(LIBC.unshare(CLONE_NEWNET))
-        bring_loopback_up()
+        if where != "here":
+            must(LIBC.unshare(CLONE_NEWNET))
+            bring_loopback_up()
         near, far = connected(address)
         memory = mmap.mmap(file, SIZE, mmap.MAP_PRIVATE, mmap.PROT_READ)
         memory.madvise(mmap.MADV_RANDOM)  # each page is a call of its own

@@ -81,6 +81,7 @@ HUNG = {
     Kind.NAMESPACE: ("network namespace", "KEEPALIVE_NETNS"),
     Kind.PROCESS: ("process", "KEEPALIVE_PID"),
     Kind.SOCKET: ("the socket with cookie", "KEEPALIVE_COOKIE"),
+    Kind.LOCKS: ("a locked socket of network namespace", "KEEPALIVE_NETNS"),
 }
 
 
@@ -90,9 +91,10 @@ def of_hang(touched: Touched, pause: float) -> Entry:
     if not name:
         return Entry("hung", WARNING, f"no answer from {what}; started another worker process")
     whom = f"{what} {touched.number}"
-    if touched.kind is Kind.NAMESPACE and touched.number == own_namespace():
-        whom = f"{THIS_NAMESPACE} ({touched.number})"
-    message = f"no answer from {whom}: left out for {duration.span(pause)}, then tried again"
+    if touched.kind in (Kind.NAMESPACE, Kind.LOCKS) and touched.number == own_namespace():
+        whom = f"{what.replace('network namespace', THIS_NAMESPACE)} ({touched.number})"
+    done = "others there are armed one by one" if touched.kind is Kind.LOCKS else "left out"
+    message = f"no answer from {whom}: {done} for {duration.span(pause)}, then tried again"
     return Entry("hung", WARNING, message, {name: touched.number})
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from keepaliveD.model.rules import Watching
 from keepaliveD.platforms.base import DeathReader, DeathWatch, Platform, Session
 from keepaliveD.platforms.linux import capabilities, dmi, ipvs, netstat, selection
+from keepaliveD.platforms.linux.arming.around_locks import AroundLocks
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.owners.proc import ProcOwners
@@ -33,7 +34,8 @@ def linux(name: str = "linux", root: Path = Path("/")) -> Platform:
             load_conntrack=partial(selection.load_conntrack, engine, root),
         )
         holders = selection.holders(engine, root)
-        armer = selection.SelectedArmer(watching.engine, BpfArmer(root), PidfdArmer(root, holders))
+        pidfd = PidfdArmer(root, holders)
+        armer = selection.SelectedArmer(watching.engine, AroundLocks(BpfArmer(root), pidfd, holders), pidfd)
         return Session(watcher, ProcOwners(root, holders), armer, watcher, Rtnetlink())
 
     at_connect = selection.BpfAtConnect(root)

@@ -16,9 +16,9 @@ from keepaliveD.model.rules import IPNetwork
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.base import Armer, Unpinned
 from keepaliveD.platforms.linux import capabilities
+from keepaliveD.platforms.linux.arming.around_locks import AroundLocks
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf import libbpf, recall
-from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.bpf.connect import ConnectArmer, cgroup_root
 from keepaliveD.platforms.linux.bpf.conntrack import BpfConntrack
 from keepaliveD.platforms.linux.bpf.holders import BpfHolders
@@ -75,7 +75,7 @@ def holders(engine: Engine, root: Path) -> Holders:
 class SelectedArmer:
     """Arms by BPF or by duplicates of descriptors, depending on the `wanted` engine."""
 
-    def __init__(self, wanted: str, bpf: BpfArmer, pidfd: PidfdArmer) -> None:
+    def __init__(self, wanted: str, bpf: AroundLocks, pidfd: PidfdArmer) -> None:
         self._wanted = wanted
         self._bpf = bpf
         self._pidfd = pidfd

@@ -20,6 +20,7 @@ from keepaliveD.platforms import touching
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.bpf import libbpf, twins
 from keepaliveD.platforms.linux.bpf.iterator import exhaust
+from keepaliveD.platforms.touching import Kind
 
 OBJECT = Path(__file__).with_name("arm.bpf.o")
 PROGRAM = "arm_sockets"
@@ -51,6 +52,7 @@ class BpfArmer:
     by_cookie = True
 
     def __init__(self, root: Path) -> None:
+        self.left_out: set[int] = set()  # namespaces of the last pass in which a socket may be locked for ever
         self._root = root
         self._object: libbpf.Object | None = None
         self._link = -1
@@ -150,6 +152,7 @@ class BpfArmer:
 
     def _pass(self, netns: Column) -> None:
         """Visit all sockets of these namespaces: read or set those that are wanted, and fill their slots."""
+        self.left_out = set()
         for iterator in self._iterators(set(netns.tolist())):
             exhaust(iterator)
 
@@ -158,8 +161,12 @@ class BpfArmer:
         own = namespaces.only_here(self._root)
         paths = own if netns <= own.keys() else namespaces.everywhere(self._root)
         for one in netns & paths.keys():
-            with contextlib.suppress(OSError):  # it has ended, may not be entered, or did not answer before
-                touching.await_locks(one)
+            try:
+                touching.await_locks(one, Kind.LOCKS)
+            except touching.MustNotTouch:
+                self.left_out.add(one)
+                continue
+            with contextlib.suppress(OSError):  # it has ended, or may not be entered
                 if one in own:
                     yield libbpf.open_iterator(self._link)
                 else:
