@@ -18,6 +18,7 @@ from keepaliveD.model.deaths import Reset
 from keepaliveD.model.sockets import Bools, Column, TcpState
 from keepaliveD.policy.facts import (
     ACK,
+    SENDING,
     WHOLE,
     Facts,
     answered_by_fin,
@@ -365,7 +366,8 @@ def _closes(ended: Column, facts: Facts, unknown: Collection[str]) -> Iterator[R
     first = (ended["fin_first"] != 0) & ~(at_once & (ended["shutdown"] == WHOLE))
     waits = (Cause.PEER_CLOSED,)  # unless the peer had closed one direction alone, and waited for the rest
     after_idle = (*waits, Cause.PEER_CLOSED_IDLE, Cause.PROXY_CLOSED)
-    for when, others in ((first & facts.idle, after_idle), (first, waits)):
+    half = ended["shutdown"] == SENDING  # its program waited for the answer, or had closed both before it was killed
+    for when, others in ((first & facts.idle, after_idle), (first, waits), (half, (Cause.LOCAL_CLOSE,))):
         yield Rule(when & (ended["out_of_memory"] != 0), Cause.OUT_OF_MEMORY, 0.9, others)
         yield Rule(when & (ended["signal"] != 0), Cause.PROGRAM_KILLED, 0.9, others)
     yield Rule(first & facts.idle, Cause.PEER_CLOSED_IDLE, 0.9, (Cause.PROXY_CLOSED,))

@@ -195,9 +195,16 @@ def _this_host(row: dict[str, Any]) -> Iterator[str]:
     if row["unread"]:
         yield f"bytes that the program had not read: {row['unread']}"
     if row["state"] in HALF_CLOSED:
-        yield "this end had closed " + ("one direction " if row["shutdown"] == SENDING else "") + "before"
+        yield f"this end had closed {_what_it_had_closed(row)}before"
     elif row["state"] == CLOSE_WAIT and not row["fin_first"]:
         yield "the peer had closed before"
+
+
+def _what_it_had_closed(row: dict[str, Any]) -> str:
+    """Return what this end had closed, "" for both directions; of a program that was killed one is known."""
+    if row["shutdown"] != SENDING:
+        return ""
+    return "at least one direction " if row["signal"] else "one direction "
 
 
 def _program(row: dict[str, Any]) -> Iterator[str]:

@@ -49,6 +49,7 @@ SIGNATURES = "a packet capture: whether all packets of the peer carry a TCP-MD5 
 WHO_FORGES = "programs of this host that forge resets, as tcpkill and killcx do"
 PEERS_RULES = "the rules of the peer's own firewall, and its counters of rejects"
 HALF = "the peer's program: whether it had closed both directions, or one and then waited for the answer (shutdown(2))"
+OWN_HALF = "the program's own log: whether it had closed both directions, or one and then waited for the answer"
 KEEPALIVE = "the peer's own log: its program was told ETIMEDOUT, if its keepalive gave up"
 FATE = "what became of the program that held the socket (systemctl status, coredumpctl): it left closing to the kernel"
 OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
@@ -124,6 +125,7 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
         for killed in (Cause.PROGRAM_KILLED, Cause.OUT_OF_MEMORY)
         for each in (Cause.PEER_CLOSED, Cause.PEER_CLOSED_IDLE, Cause.PROXY_CLOSED)
     },
+    **{(killed, Cause.LOCAL_CLOSE): OWN_HALF for killed in (Cause.PROGRAM_KILLED, Cause.OUT_OF_MEMORY)},
     (Cause.WROTE_AFTER_CLOSE, Cause.PEER_FIREWALL): PEERS_RULES,
     (Cause.UNREACHABLE, Cause.PEER_FIREWALL): PEERS_RULES,
     (Cause.UNREACHABLE, Cause.PATH_DIED): "a new connection to the same port at once; the routes of the router",

@@ -16,6 +16,7 @@ from tests.support.ends import CLOSE_WAIT, FIN_WAIT1, FORGOTTEN_BY_REJECT, V6, F
 
 FIN_WAIT2, LAST_ACK = 5, 9
 AFTER_IDLE: Facts = {"fin_first": 1, "state": CLOSE_WAIT, "silence": 60.0, "since_fin": 900.0}
+KILLED_AFTER_ITS_FIN: Facts = {"state": FIN_WAIT2, "shutdown": 2, "signal": 9, "exiting": 1, "silence": 0.5}
 NEWBORN: Facts = {"bytes_received": 0, "bytes_acked": 1}
 BESIDE: dict[str, tuple[Facts, Cause]] = {
     "a NAT that is replaced during a download": (reset(silence=0.0), Cause.NAT_FORGOT),
@@ -49,7 +50,17 @@ BESIDE: dict[str, tuple[Facts, Cause]] = {
         {**AFTER_IDLE, "shutdown": 3, "signal": 9, "out_of_memory": 1, "state": 9},
         Cause.PEER_CLOSED_IDLE,
     ),
+    "a program that had closed both directions, and is killed later": (KILLED_AFTER_ITS_FIN, Cause.LOCAL_CLOSE),
+    "the same for lack of memory, too": ({**KILLED_AFTER_ITS_FIN, "out_of_memory": 1}, Cause.LOCAL_CLOSE),
 }
+
+
+def test_a_program_that_is_killed_after_its_fin_was_killed_most_likely() -> None:
+    rows = ends([KILLED_AFTER_ITS_FIN])
+    found = decide(rows)
+    assert Cause(found.cause[0]) is Cause.PROGRAM_KILLED
+    assert found.confidence[0] == np.float32(0.9)
+    assert evidence(rows)[-1] == "this end had closed at least one direction before"
 
 
 @pytest.mark.parametrize("name", BESIDE)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import time
-from socket import AF_INET6, MSG_MORE, SHUT_WR
+from socket import AF_INET6, IPPROTO_TCP, MSG_MORE, SHUT_RDWR, SHUT_WR, TCP_INFO, socket
 
 from keepaliveD.model.causes import Cause
+from keepaliveD.model.sockets import TcpState
 from tests.kernel.deaths import scenes
 from tests.kernel.deaths.rig import disconnect, vanish
-from tests.kernel.deaths.scenes import HOLD, Play, Scene, abort, send, stay_quiet, wait_for_end
+from tests.kernel.deaths.scenes import HOLD, PATIENCE, Play, Scene, abort, send, stay_quiet, wait_for_end
+from tests.support.patience import wait_for
 
 CLOSING: list[Scene] = []
 scene = functools.partial(scenes.scene, among=CLOSING)
@@ -149,6 +151,36 @@ def peer_closes_as_soon_as_this_end_has_closed_one_direction_after_idle(play: Pl
     assert server.recv(1) == b""
     server.close()
     assert client.recv(1) == b""
+
+
+# This end has closed, and its program is killed
+
+
+@scene(Cause.PROGRAM_KILLED)
+@scene(Cause.PROGRAM_KILLED, family=AF_INET6)
+def program_is_killed_while_it_waits_for_the_answer(play: Play) -> None:
+    client, server = play.open()
+    client.shutdown(SHUT_WR)
+    await_acknowledged_fin(client)
+    program = play.hold(client, *HOLD)
+    program.kill()
+    program.wait(PATIENCE)
+    send(server)
+    wait_for_end(server)
+
+
+@scene(Cause.LOCAL_CLOSE, untold=True)
+def program_is_killed_that_had_closed_both_directions(play: Play) -> None:
+    """So nothing was left to be killed, but when the kernel closes the socket it is the same as the one above."""
+    client, _ = play.open()
+    client.shutdown(SHUT_RDWR)
+    await_acknowledged_fin(client)
+    play.hold(client, *HOLD).kill()
+
+
+def await_acknowledged_fin(connection: socket) -> None:
+    """Wait until the peer has acknowledged the FIN of this end."""
+    wait_for(lambda: connection.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] == TcpState.FIN_WAIT2)
 
 
 # This end closes with a reset

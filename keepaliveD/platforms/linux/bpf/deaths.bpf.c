@@ -14,6 +14,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 enum { EARLY = 8 }; /* packets of a connection from which a hop limit may be learnt; later it is known */
+enum { SENDING = 2, WHOLE = 3 }; /* directions of sk_shutdown */
 enum { DROP = 0, PASS = 1, HOSTS = 8192, FLOWS = 8192, PROCESSORS = 64, LOOPBACK = 1, NAME = 16 };
 enum { ECONNABORTED = 103, ECONNRESET = 104, EPIPE = 32, ETIMEDOUT = 110 };
 enum { NOT_RESET, RESET_RECEIVED, RESET_UNSEEN }; /* model.deaths.Reset */
@@ -122,6 +123,7 @@ struct evidence {
 	__u8 forged_here; /* a packet came over loopback, and those before it from the network */
 	__u8 signal;
 	__u8 out_of_memory;
+	__u8 half_closed; /* when the signal ended its program, that had closed one direction at least */
 	char closer[NAME];
 };
 
@@ -710,7 +712,7 @@ static __always_inline void tell_closer(struct closer *closer)
 }
 
 /* At a program's close; the rest of it may come when nobody knows any more who it was. */
-static __always_inline void see_close(const struct sock *sk)
+static __always_inline void see_close(const struct sock *sk, bool half_closed)
 {
 	const struct task_struct *task = bpf_get_current_task_btf();
 	struct evidence *evidence;
@@ -725,6 +727,7 @@ static __always_inline void see_close(const struct sock *sk)
 	evidence->closer_pid = closer.pid;
 	evidence->signal = closer.signal;
 	evidence->out_of_memory = closer.out_of_memory;
+	evidence->half_closed = half_closed;
 	__builtin_memcpy(evidence->closer, closer.name, NAME);
 }
 
@@ -866,14 +869,14 @@ static __always_inline void tell_surroundings(struct death *death, const struct 
 /* Data for a socket that its program has closed ends it like a reset, though none came: tcp_rcv_state_process. */
 static __always_inline bool is_data_after_close(const struct death *death)
 {
-	return wanted.packets && death->reset == RESET_UNSEEN && death->shutdown == 3 &&
+	return wanted.packets && death->reset == RESET_UNSEEN && death->shutdown == WHOLE &&
 	       ONE_OF(death->state, 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2);
 }
 
 /* Whoever closes shuts both directions first, and the state is left only then: an error may have come before. */
 static __always_inline bool closes_at_once(const struct sock *sk, int before)
 {
-	return ONE_OF(before, OPEN) && (!sk->sk_err || sk->sk_shutdown == 3);
+	return ONE_OF(before, OPEN) && (!sk->sk_err || sk->sk_shutdown == WHOLE);
 }
 
 /* After its own FIN a program may still end it at once: it closes with data that it has not read or with SO_LINGER 0, or
@@ -904,6 +907,8 @@ static __always_inline void tell_death(struct death *death, const struct tcp_soc
 		death->error = 0; /* of which nobody is told */
 		death->sent_reset = 1;
 	}
+	if (evidence && evidence->half_closed && !death->error)
+		death->shutdown = SENDING; /* as it was at least: the close has set both */
 	if (error == ECONNABORTED || (!error && ONE_OF(before, ABORTED)) ||
 	    (error == ETIMEDOUT && death->probes && !death->unsent))
 		death->sent_reset = 1;
@@ -959,20 +964,24 @@ static __always_inline void see_end(const struct sock *sk, int before)
 	bpf_ringbuf_submit(death, 0);
 }
 
+/* A program that closes what has sent its FIN changes no state, but that is traced, too (tcp_close_state). Where the
+ * peer has sent its own as well, nothing is left to be closed.
+ */
 SEC("tp_btf/inet_sock_set_state")
 int see_state(__u64 *ctx)
 {
 	const struct sock *sk = (const void *)ctx[0];
 	int before = ctx[1], after = ctx[2];
+	bool again = before == after;
 
-	if (after != TCP_CLOSE && after != TCP_FIN_WAIT1 && after != TCP_LAST_ACK)
+	if (after != TCP_CLOSE && after != TCP_FIN_WAIT1 && after != (again ? TCP_FIN_WAIT2 : TCP_LAST_ACK))
 		return 0;
 	if (sk->sk_protocol != IPPROTO_TCP || !ONE_OF(before & 31, CONNECTED))
 		return 0;
 	if (wanted.own && sk->__sk_common.skc_net.net->ns.inum != wanted.netns)
 		return 0;
 	if (after != TCP_CLOSE) {
-		see_close(sk);
+		see_close(sk, again);
 		return 0;
 	}
 	if (ONE_OF(before & 31, OPEN) && sk->__sk_common.skc_net.net->ns.inum == wanted.netns)
