@@ -14,6 +14,7 @@ from socket import (
     AF_INET,
     IPPROTO_TCP,
     MSG_PEEK,
+    SHUT_RDWR,
     SHUT_WR,
     SO_LINGER,
     SOL_SOCKET,
@@ -94,6 +95,28 @@ def test_an_ordinary_close_is_only_counted() -> None:
         late.close()
     assert len(watch.ended) == 2
     assert watch.ordinary >= 46
+
+
+def test_a_peer_that_answers_a_close_after_a_silence_with_its_own_is_only_counted() -> None:
+    """The program has closed, or shut both directions, and not the peer; of the peer's end it is this end that has."""
+    with Namespace() as host, watching(host, watch=DeathWatch("bpf", idle=0.5)) as watch:
+        closed, shut = pair(host), pair(host)
+        ports = {near.getsockname()[1] for near, _ in (closed, shut)}
+        time.sleep(0.6)  # a silence is a time in which nothing happens
+        closed[0].close()
+        shut[0].shutdown(SHUT_RDWR)
+        for _, far in (closed, shut):
+            assert far.recv(1) == b""
+            far.close()
+        shut[0].close()
+        near, far = pair(host)  # ends last: by then all others are reported
+        far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
+        far.close()
+        watch.until(lambda ended: (ended["error"] == errno.ECONNRESET).any())
+        near.close()
+    assert ports <= set(watch.ended["remote_port"].tolist())
+    assert not ports & set(watch.ended["local_port"].tolist()), watch.ended
+    assert watch.ordinary >= 2
 
 
 def test_a_peer_that_closes_together_with_its_last_words_after_a_silence_is_only_counted() -> None:

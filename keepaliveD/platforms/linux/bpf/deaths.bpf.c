@@ -373,12 +373,14 @@ static __always_inline bool answers(const struct tcp_sock *tp, const struct segm
 	return acked && acked <= tp->write_seq - tp->snd_una;
 }
 
-/* Report a FIN that comes after a long time without data and carries none. From any other one only the hop limit is
- * learnt. Services that close idle connections count the time since the last data, and not since an answer to a probe.
+/* Report a FIN that comes after a long time without data and carries none, unless it answers a close. From any other one
+ * only the hop limit is learnt. Services that close idle connections count the time since the last data, and not since
+ * an answer to a probe.
  */
 static __always_inline void see_fin(const struct tcp_sock *tp, const struct segment *segment)
 {
 	__u32 then = now(), silence = then - tp->inet_conn.icsk_ack.lrcvtime, other = then - tp->lsndtime;
+	const struct sock *sk = (const struct sock *)tp;
 	struct evidence *evidence;
 
 	if (!is_next(tp, segment))
@@ -386,7 +388,7 @@ static __always_inline void see_fin(const struct tcp_sock *tp, const struct segm
 	learn((const struct sock_common *)tp, segment);
 	if (silence > other)
 		silence = other;
-	if (segment->payload || !wanted.idle || silence < wanted.idle)
+	if (segment->payload || !wanted.idle || silence < wanted.idle || sk->sk_shutdown == WHOLE)
 		return;
 	evidence = keep(tp);
 	if (!evidence)
