@@ -163,20 +163,43 @@ def _judge(watch: Watch, plays: Sequence[Play], namespaces: dict[End, int]) -> I
                 )
 
 
+@dataclass(frozen=True)
+class Row:
+    """What the ends of one true cause were called, of those that an engine may see."""
+
+    truth: Cause
+    made: int
+    right: int
+    named: int  # as the cause, or beside it
+    called: list[tuple[Cause, int]]  # the most frequent first
+
+
+def rows(played: Played, scenes: Sequence[Scene], engine: str) -> list[Row]:
+    """Return a row for each true cause of which an end was made that this engine may see."""
+    truths = [truth for scene in scenes for end, truth in scene.truth.items() if end in ENDS[engine]]
+    seen = [each for each in played.verdicts if each.end in ENDS[engine]]
+    return [
+        _row(truth, truths.count(truth), [each for each in seen if each.truth == truth]) for truth in sorted({*truths})
+    ]
+
+
+def _row(truth: Cause, made: int, called: Sequence[Verdict]) -> Row:
+    right = sum(each.is_right for each in called)
+    named = sum(each.truth in each.candidates for each in called)
+    return Row(truth, made, right, named, Counter(each.cause for each in called).most_common())
+
+
+def totals(table: Sequence[Row]) -> tuple[int, int, int]:
+    """Return how many ends were right, named and made in all."""
+    return sum(row.right for row in table), sum(row.named for row in table), sum(row.made for row in table)
+
+
 def matrix(played: Played, scenes: Sequence[Scene], engine: str = "bpf") -> str:
     """Each true cause, and what its ends were called that this engine may see."""
-    verdicts = [each for each in played.verdicts if each.end in ENDS[engine]]
-    lines, all_made = [f"{engine}: true cause, right, named at all, of all that were made; what they were called"], 0
-    for truth in sorted({truth for scene in scenes for truth in scene.truth.values()}):
-        made = sum(each is truth for scene in scenes for end, each in scene.truth.items() if end in ENDS[engine])
-        called = [each for each in verdicts if each.truth == truth]
-        counts = Counter(each.cause for each in called)
-        names = ", ".join(f"{name.key} {count}" for name, count in counts.most_common())
-        all_made += made
-        if made:
-            lines.append(f"  {truth.key:<28}{_counts(called)} of {made:<3} {names or 'not seen'}")
-    return "\n".join([*lines, f"  {'all':<28}{_counts(verdicts)} of {all_made}"])
-
-
-def _counts(called: Sequence[Verdict]) -> str:
-    return f"{sum(each.is_right for each in called):>3} {sum(each.truth in each.candidates for each in called):>3}"
+    table = rows(played, scenes, engine)
+    right, named, made = totals(table)
+    lines = [f"{engine}: true cause, right, named at all, of all that were made; what they were called"]
+    for row in table:
+        names = ", ".join(f"{cause.key} {count}" for cause, count in row.called)
+        lines.append(f"  {row.truth.key:<28}{row.right:>3} {row.named:>3} of {row.made:<3} {names or 'not seen'}")
+    return "\n".join([*lines, f"  {'all':<28}{right:>3} {named:>3} of {made}"])
