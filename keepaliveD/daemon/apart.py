@@ -16,7 +16,8 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import KernelError
 from keepaliveD.platforms.clock import worked
 
-PATIENCE = 10.0  # seconds
+PATIENCE = 10.0  # seconds; for one that works, on a busy machine, ...
+LONGEST = 60.0  # ... so many at most, unless whoever waits prolongs it
 MOST_LEFT = 4  # processes that hang and cannot be ended; with so many, nothing more is begun
 
 
@@ -31,7 +32,7 @@ class Apart:
         self._failure = failure
         self._clock = clock
         self._patience = patience
-        self._until = FOREVER
+        self._until = self._give_up = FOREVER
         self._pid = 0
         self._worked = 0.0  # seconds for which its process has had the processor
         self._socket: socket.socket | None = None
@@ -51,6 +52,7 @@ class Apart:
             self._fail(f"no process can be started: {error.strerror}")
         else:
             self._until, self._worked = self._clock() + self._patience, 0.0
+            self._give_up = self._until + LONGEST - self._patience
 
     def _start(self, work: Callable[[], object]) -> socket.socket:
         """Return the socket on which a new process will answer. Raises OSError."""
@@ -75,7 +77,7 @@ class Apart:
     def hasten(self, patience: float) -> None:
         """Wait for the reply to what was begun for so many seconds more at the most."""
         if self._socket:
-            self._until = min(self._until, self._clock() + patience)
+            self._until = self._give_up = min(self._until, self._clock() + patience)
 
     def prolong(self) -> bool:
         """Wait for the reply as long as at first if its process has worked since this was last asked; return whether.
@@ -90,7 +92,7 @@ class Apart:
 
     def reply(self) -> Reply | None:
         """Return the reply, once; None where it has not come, or nothing was begun."""
-        if self._socket and (self._receive(self._socket) or self._clock() >= self._until):
+        if self._socket and (self._receive(self._socket) or self._is_late()):
             self._end(self._socket)
             if self._reply is None:
                 self._fail(f"its process was ended, or does not answer within {self._patience:g} s")
@@ -98,6 +100,10 @@ class Apart:
         if reply:
             self._until = FOREVER
         return reply
+
+    def _is_late(self) -> bool:
+        """Return whether its time is over; one that works has some more."""
+        return self._clock() >= self._until and not (self._clock() < self._give_up and self.prolong())
 
     def abandon(self) -> None:
         """Give up what was begun: there will be no reply to it."""

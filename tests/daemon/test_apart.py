@@ -101,6 +101,28 @@ def test_a_process_that_works_is_waited_for_as_long_as_it_does() -> None:
     assert str(reply.error) == f"{FAILURE}: its process was ended, or does not answer within 10 s"
 
 
+def test_a_process_that_works_has_a_minute() -> None:
+    """A machine was so busy that a reload was refused, as nothing had been read within 10 s."""
+    instant, before = [1000.0], psutil.Process().children()
+
+    def work() -> None:
+        while True:
+            pass
+
+    begun = Apart(FAILURE, lambda: instant[0], 10.0)
+    begun.begin(work)
+    (process,) = (each for each in psutil.Process().children() if each not in before)
+    used = [0.0]
+    for seconds in range(10, 60, 10):
+        instant[0] = 1000.0 + seconds
+        wait_for(lambda: sum(process.cpu_times()[:2]) > used[0])
+        used[0] = sum(process.cpu_times()[:2]) + 0.01
+        assert begun.reply() is None, seconds
+    instant[0] = 1060.0
+    assert (reply := begun.reply())
+    assert str(reply.error) == f"{FAILURE}: its process was ended, or does not answer within 10 s"
+
+
 def test_a_reply_that_came_in_time_counts_however_late_it_is_read() -> None:
     """The daemon may have been suspended meanwhile."""
     late = apart(0.0)
