@@ -22,6 +22,7 @@ OBJECT = Path(__file__).with_name("conntrack.bpf.o")
 PROGRAM = "consult"
 IS_MODULE = Path("sys/module/nf_conntrack/initstate")  # what is built in has no state
 FLOWS = 1024  # as many as there is room for
+WORD = 8  # bytes
 
 REMEMBERED = np.dtype([("found", "u4"), ("established", "u4"), ("forgets_in", "i8")])
 ASKED = np.dtype([("count", "u8")])
@@ -40,28 +41,36 @@ class BpfConntrack:
             self._object.load()
             self._program = self._object.program_fd(PROGRAM)
             self._asked = self._object.shared(".bss", ASKED, 1)
-            self._flows = self._object.shared("flows", FLOW, FLOWS)
-            self._answers = self._object.shared("answers", REMEMBERED, FLOWS)
+            self._flows = _words(self._object.shared("flows", FLOW, FLOWS))
+            self._answers = _words(self._object.shared("answers", REMEMBERED, FLOWS))
         except BaseException:
             self._object.close()
             raise
 
     def ask(self, flows: Column, answers: Column) -> None:
         """Fill in an ENTRY for each of these connections. Raises KernelError."""
+        questions, entries = _words(flows), np.zeros(len(flows), REMEMBERED)
+        heard, asked_at = _words(entries), np.zeros(len(flows))
         for start in range(0, len(flows), FLOWS):
-            some = flows[start : start + FLOWS]
-            its = answers[start : start + FLOWS]
+            some = questions[start : start + FLOWS]
+            these = slice(start, start + len(some))
             self._flows[: len(some)], self._asked["count"] = some, len(some)
             touching.on()
-            its["asked_at"] = now()
+            asked_at[these] = now()
             libbpf.run_with_packet(self._program)
-            found = self._answers[: len(some)]
-            its["found"] = found["found"] != 0
-            its["forgets_in"] = np.maximum(found["forgets_in"], 0) // libbpf.JIFFIES
-            other = (found["established"] == 0) | (its["forgets_in"] > its["timeout"])
-            its["timeout"][its["found"] & other] = np.nan
+            heard[these] = self._answers[: len(some)]
+        found = entries["found"] != 0
+        forgets_in = np.maximum(entries["forgets_in"], 0) // libbpf.JIFFIES
+        other = (entries["established"] == 0) | (forgets_in > answers["timeout"])
+        answers["found"], answers["asked_at"], answers["forgets_in"] = found, asked_at, forgets_in
+        answers["timeout"][found & other] = np.nan
 
     def close(self) -> None:
         """Take it out of the kernel."""
         del self._asked, self._flows, self._answers  # they hold the maps
         self._object.close()
+
+
+def _words(rows: Column) -> Column:
+    """Return the memory of these rows as words, a line for each row: NumPy copies structures far more slowly."""
+    return rows.view(np.uint64).reshape(len(rows), rows.itemsize // WORD)
