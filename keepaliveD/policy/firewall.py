@@ -105,9 +105,8 @@ def _candidates(judgement: Judgement, activity: Activity, warn_before: float) ->
     rows, most = np.flatnonzero(may_be_near), max(FEW, len(table) // PART)
     if not len(rows):
         return rows, forecast.cut_at[rows]
-    left = forecast.cut_at[rows]
-    np.fmin(left, activity.last_packet[rows] + table.firewall_timeout, out=left, where=new[rows])
-    left -= forecast.now
+    by_firewall = activity.last_packet + np.where(new, table.firewall_timeout, FOREVER)
+    left = np.fmin(forecast.cut_at, by_firewall)[rows] - forecast.now
     if len(rows) > ROOM * most:
         some = turns.first(left, turns.owners(table, rows), ROOM * most)
         rows, left = rows[some], left[some]

@@ -287,12 +287,12 @@ def take(message: bytes, answers: Column) -> None:
         return
     answers["found"][row] = True
     answers["forgets_in"][row] = forgets_in = int.from_bytes(message[begin:end], "big")
-    if _state(message, whole) != ESTABLISHED or forgets_in > answers["timeout"][row]:
+    if _state(message, (end, whole[1])) != ESTABLISHED or forgets_in > answers["timeout"][row]:
         answers["timeout"][row] = np.nan  # another timeout applies: by a policy, or while data is not acknowledged
 
 
-def _state(message: bytes, whole: tuple[int, int]) -> int:
-    place = whole
+def _state(message: bytes, place: tuple[int, int]) -> int:
+    """Return the state in what follows the timeout, as ctnetlink_dump_info writes it; 0 if there is none."""
     for kind in (PROTOINFO, PROTOINFO_TCP, TCP_STATE):
         place = _place(message, place, kind)
     begin, end = place
