@@ -88,11 +88,12 @@ def observe(before: Evidence, events: Events) -> Evidence:
     counted = np.flatnonzero(events.silence >= SHORTEST)
     place = events.path[counted] * BINS + bin_of(events.silence[counted])
     died, shape = events.died[counted], before.lived.shape
-    deaths = place[died]
+    deaths, fatal = place[died], counted[died]
+    peers = events.peer[fatal]
+    others = peers if events.other_peer is None else events.other_peer[fatal]
     lowest, highest = before.lowest_peer.ravel().copy(), before.highest_peer.ravel().copy()
-    for peers in (events.peer, events.peer if events.other_peer is None else events.other_peer):
-        np.minimum.at(lowest, deaths, peers[counted][died])
-        np.maximum.at(highest, deaths, peers[counted][died])
+    np.minimum.at(lowest, deaths, np.minimum(peers, others))
+    np.maximum.at(highest, deaths, np.maximum(peers, others))
     size = before.lived.size
     return Evidence(
         before.lived + np.bincount(place[~died], minlength=size).reshape(shape),
