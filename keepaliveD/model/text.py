@@ -6,6 +6,13 @@ import datetime
 import re
 import reprlib
 
+# What has no ink though Python calls it printable: Default_Ignorable_Code_Point of Unicode (DerivedCoreProperties.txt),
+# with fillers that are letters, and the blanks of Braille, Egyptian, Khitan and of musical notation.
+BLANK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U00013441\U00013442\U00016fe4\U0001d159\U000e0000-\U000e0fff]"
+)
+
 LONGEST = 60  # characters of foreign text in a message
 ESCAPE = re.compile(r"\\(?:[tnr]|x[0-9a-f]{2}|u[0-9a-f]{4}|U000[0-9a-f]{5}|U0010[0-9a-f]{4})")  # of `printable`
 
@@ -16,11 +23,17 @@ _SHORT.maxstring = _SHORT.maxother = LONGEST
 def printable(text: str) -> str:
     """The same text with everything escaped that could move a cursor, end a line or hide itself.
 
-    Line breaks, escapes, bidirectional overrides, and surrogates from undecodable bytes.
+    Line breaks, escapes, bidirectional overrides, letters without ink, and surrogates from undecodable bytes.
     """
-    if text.isprintable():
+    if text.isprintable() and (text.isascii() or not BLANK.search(text)):
         return text  # as nearly all is
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable() and not BLANK.match(character):
+        return character
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def decoded(octets: bytes) -> str:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from keepaliveD.model.text import LONGEST, beginning_of, decoded, printable, quoted, shortened, shown
 
 ANY_TEXT = st.text(st.characters(codec=None))  # lone surrogates too, as os.fsdecode makes them
+BACKSLASH = "\\"
 MOVES = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories: controls, formats, surrogates, separators
 
 
@@ -21,6 +22,12 @@ def test_nothing_that_is_printed_moves_a_cursor_or_ends_a_line(text: str) -> Non
         assert made.isprintable()
         assert len(made.splitlines()) <= 1
         made.encode("utf-8")
+
+
+@pytest.mark.parametrize("blank", ["\u115f", "\u1160", "\u2800", "\u3164", "\uffa0"])
+def test_a_name_of_blank_letters_is_seen(blank: str) -> None:
+    """Python calls them printable, some even letters; a process named so would have no name in a list."""
+    assert quoted(blank * 3) == f'"{f"{BACKSLASH}{BACKSLASH}u{ord(blank):04x}" * 3}"'
 
 
 @given(ANY_TEXT)
@@ -41,6 +48,12 @@ def test_printing_twice_changes_nothing(text: str) -> None:
         ("\u2066x", r"\u2066x"),  # LEFT-TO-RIGHT ISOLATE
         ("\u200bx", r"\u200bx"),  # ZERO WIDTH SPACE
         ("\u2028", r"\u2028"),
+        ("\u3164\u3164\u3164", r"\u3164\u3164\u3164"),  # HANGUL FILLER, a letter
+        ("\u2800", r"\u2800"),  # BRAILLE PATTERN BLANK
+        ("\u115f\u1160\uffa0", r"\u115f\u1160\uffa0"),  # the other fillers of Hangul
+        ("sshd\ufe0f\U000e0100", r"sshd\ufe0f\U000e0100"),  # variation selectors
+        ("a\u034f\u17b4\u180b", r"a\u034f\u17b4\u180b"),  # marks without ink
+        ("\U0001d159", r"\U0001d159"),  # MUSICAL SYMBOL NULL NOTEHEAD
         ("\x85", r"\x85"),
         ("\udc80", r"\udc80"),  # an undecodable byte
         ("Größe 大", "Größe 大"),
