@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +18,8 @@ from keepaliveD.cli.starting import file_to_be_read
 from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, Refusal
 from keepaliveD.model.text import printable
 from keepaliveD.places import DEFAULT_FILE, LOCK, STATE_DIRECTORY, UNIT
+from keepaliveD.records.files import open_own
+from keepaliveD.records.locks import listed
 
 Answer = TypeVar("Answer")
 
@@ -24,6 +27,8 @@ ITSELF = Path("/proc/self")
 STATE_VARIABLE = "STATE_DIRECTORY"  # systemd's
 BY_ITSELF = ("scan", "all", "config", "platform")  # options with which a command does not ask the daemon
 PATIENCE = 10.0  # seconds for what a daemon does after a scan that is going on
+
+_too_many_locks: set[Path] = set()  # roots: once is enough for a command to wait for all that /proc/locks says
 
 
 def note_running_daemon(directory: Path, root: Path, what: str) -> None:
@@ -44,24 +49,66 @@ def running(directory: Path, root: Path) -> int:
     The holder must be root or the owner: the process id of a daemon that has ended may be another's by now. What is
     said there of the file may fit others (subvolumes of btrfs, layers of overlayfs), which anybody may lock in a
     program of root's, such as su(1). So root, who can see that, believes only who has this very file open and locked.
+    Raises KernelError, NotPermitted where it cannot be told, beside very many locks of others.
     """
     try:
-        locks = (root / "proc/locks").read_text(encoding="ascii").splitlines()
         owner, names = _named_in_locks(directory / LOCK)
     except (OSError, ValueError):
         return 0
-    holders = (pid for pid, name in filter(None, map(_flock, locks)) if name in names)
     itself = _inode(directory / LOCK)
-    return next((pid for pid in holders if _user(root, pid) in (0, owner) and _locks(root, pid, itself)), 0)
+
+    def is_daemon(pid: int) -> bool:
+        return _user(root, pid) in (0, owner) and _locks(root, pid, itself)
+
+    if root not in _too_many_locks:
+        try:
+            return next((pid for pid, name in _flocks(root) if name in names and is_daemon(pid)), 0)
+        except TimeoutError:
+            _too_many_locks.add(root)
+        except (OSError, ValueError):
+            return 0
+    return _listening(root, is_daemon) or _untold(directory)
+
+
+def _listening(root: Path, is_daemon: Callable[[int], bool]) -> int:
+    """Return the process that listens at the control socket, if it is the daemon that is meant; else 0."""
+    with contextlib.suppress(NoInput, NotPermitted, KernelError):
+        if (pid := listens(control_socket(root))) and is_daemon(pid):
+            return pid
+    return 0
+
+
+def _untold(directory: Path) -> int:
+    """Return 0 where the lock of this state directory is free: it is tried for an instant.
+
+    Raises KernelError where it is not, by a process that cannot be found; NotPermitted where only root may try it.
+    """
+    why = "/proc/locks is too long to be read in time"
+    lock = directory / LOCK
+    try:
+        with open(open_own(lock, os.O_RDONLY), "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return 0
+    except BlockingIOError as error:
+        said = f"{printable(str(lock))} is locked by a process that cannot be found: {why}"
+        raise KernelError(f"{said}; end the program that holds very many file locks, and try again") from error
+    except OSError as error:
+        refusal = NotPermitted if isinstance(error, PermissionError) else KernelError
+        said = f"it cannot be told whether tcp-keepalived runs: {why}"
+        raise refusal(f"{said}; {printable(str(lock))} cannot be locked: {error.strerror}; run as root") from error
+    return 0
 
 
 def _locks(root: Path, pid: int, file: tuple[int, int] | None) -> bool:
-    """Return whether a process has this very file open and locked, or that cannot be seen."""
+    """Return whether a process has this very file open and locked, or that may not be seen."""
     process = root / f"proc/{pid}"
     try:
         numbers = os.listdir(process / "fd")
-    except OSError:
+    except PermissionError:
         return True
+    except OSError:  # it has ended
+        return False
     return any(_inode(process / "fd" / each) == file and _is_locked(process / "fdinfo" / each) for each in numbers)
 
 
@@ -197,12 +244,14 @@ def answer_or_why(ask: Callable[[], Answer], directory: Path, root: Path) -> tup
     """Return what a daemon answers, or why it cannot be asked: then a command looks for itself."""
     try:
         return ask(), ""
-    except NoInput as refusal:
-        pid = running(directory, root)
-        return None, why_not_asked(pid, root, refusal) if pid else "no tcp-keepalived runs here"
-    except (NotPermitted, KernelError) as refusal:
-        pid = running(directory, root)
-        return None, why_not_asked(pid, root, refusal) if pid else str(refusal)
+    except (NoInput, NotPermitted, KernelError) as refusal:
+        try:
+            pid = running(directory, root)
+        except (NotPermitted, KernelError) as untold:
+            return None, str(untold)
+        if pid:
+            return None, why_not_asked(pid, root, refusal)
+        return None, "no tcp-keepalived runs here" if isinstance(refusal, NoInput) else str(refusal)
 
 
 def whose_scan(options: argparse.Namespace, root: Path, why: str, engine: str) -> str:
@@ -349,9 +398,9 @@ def _named_in_locks(file: Path) -> tuple[int, set[str]]:
     return status.st_uid, {f"{major:02x}:{minor:02x}:{status.st_ino}" for major, minor in devices}
 
 
-def _flock(line: str) -> tuple[int, str] | None:
-    """Process and file of a line such as `1: FLOCK  ADVISORY  WRITE 812 08:01:1234 0 EOF`."""
-    match line.split():
-        case [_, "FLOCK", _, "WRITE", pid, file, *_]:
-            return int(pid), file
-    return None
+def _flocks(root: Path) -> Iterator[tuple[int, str]]:
+    """Yield process and file of each exclusive lock of flock(2). Raises OSError, ValueError."""
+    for line in listed(root / "proc/locks"):
+        match line:
+            case [_, "FLOCK", _, "WRITE", pid, file, *_]:
+                yield int(pid), file

@@ -7,12 +7,15 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from keepaliveD.model.text import printable
 
 LOCKS = Path("/proc/locks")
 AGAIN = 0.005  # seconds between two tries
+PATIENCE = 0.25  # seconds for all that /proc/locks says
+PAGE = 1 << 12  # octets: the kernel gives no more of it at once
 
 
 def lock(file: int, patience: float) -> None:
@@ -32,11 +35,27 @@ def _holder(status: os.stat_result) -> str:
     """Return the process that has a file locked by flock(2), as far as it can be seen from here."""
     file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     with contextlib.suppress(OSError):
-        for line in LOCKS.read_text(encoding="ascii", errors="replace").splitlines():
-            words = line.split()  # 1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF
+        for words in listed(LOCKS):
             if words[1:2] == ["FLOCK"] and words[5:6] == [file]:
                 return _named(words[4])
     return "another process"
+
+
+def listed(locks: Path) -> Iterator[list[str]]:
+    """Yield the words of each line of /proc/locks, as 1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF.
+
+    Raises OSError; TimeoutError where that takes long: anybody may hold locks of fcntl(2) without number, and for each
+    page the kernel counts all of them before it.
+    """
+    give_up = time.monotonic() + PATIENCE
+    begun = b""
+    with open(locks, "rb", buffering=0) as file:
+        while octets := file.read(PAGE):
+            *lines, begun = (begun + octets).split(b"\n")
+            for line in lines:
+                yield line.decode("ascii", "replace").split()
+            if time.monotonic() >= give_up:
+                raise TimeoutError(errno.ETIMEDOUT, f"{locks} is too long to be read in time")
 
 
 def _named(pid: str) -> str:

@@ -15,6 +15,7 @@ from keepaliveD.cli import arming, daemons_view, paths, restore, status, undo, w
 from keepaliveD.cli import running as commands
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.running import (
+    answer_or_why,
     configuration,
     directory_of,
     elsewhere,
@@ -26,10 +27,11 @@ from keepaliveD.cli.running import (
 )
 from keepaliveD.cli.starting import UNITS, file_to_be_read, how_to_start
 from keepaliveD.log import history
-from keepaliveD.model.errors import Misuse, NotPermitted
+from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed
 from keepaliveD.platforms.base import Platform, Session
+from keepaliveD.records import locks as listing
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord
 from tests.cli.test_arming import SOCKETS, Owners
@@ -94,10 +96,19 @@ def in_locks(file: Path) -> str:
     return f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
 
 
+def has_locked(root: Path, pid: int, file: Path, about: str = "lock:\t1: FLOCK  ADVISORY  WRITE") -> None:
+    """Have a process below this root hold the file open, and its descriptor be described so."""
+    process = root / f"proc/{pid}"
+    for name in ("fd", "fdinfo"):
+        (process / name).mkdir(parents=True)
+    (process / "fd/7").symlink_to(file)
+    (process / "fdinfo/7").write_text(about)
+
+
 def test_a_lock_of_another_kind_is_no_daemon(tmp_path: Path) -> None:
     """Nor is one who only waits for it, nor a file of other numbers, nor of another file system."""
     (tmp_path / "lock").touch()
-    (tmp_path / "proc/812").mkdir(parents=True)
+    has_locked(tmp_path, 812, tmp_path / "lock")
     name = in_locks(tmp_path / "lock")
     locks = tmp_path / "proc/locks"
     for line in (
@@ -125,14 +136,18 @@ def test_root_believes_only_who_has_the_lock_itself(tmp_path: Path, opened: str,
     """/proc/locks names files of other subvolumes and layers alike, and anybody may lock one and become su(1)."""
     for name in ("lock", "other"):
         (tmp_path / name).touch()
-    process = tmp_path / "proc/812"
-    for name in ("fd", "fdinfo"):
-        (process / name).mkdir(parents=True)
-    (process / "fd/7").symlink_to(tmp_path / opened)
-    (process / "fdinfo/7").write_text(about)
+    has_locked(tmp_path, 812, tmp_path / opened, about)
     locks = f"7: FLOCK  ADVISORY  WRITE 812 {in_locks(tmp_path / 'lock')} 0 EOF\n"
     (tmp_path / "proc/locks").write_text(locks)
     assert running(tmp_path, tmp_path) == holder
+
+
+def test_a_process_that_has_just_ended_is_no_daemon(tmp_path: Path) -> None:
+    """What it had open can no longer be read, by root either."""
+    (tmp_path / "lock").touch()
+    (tmp_path / "proc/812").mkdir(parents=True)
+    (tmp_path / "proc/locks").write_text(f"7: FLOCK  ADVISORY  WRITE 812 {in_locks(tmp_path / 'lock')} 0 EOF\n")
+    assert running(tmp_path, tmp_path) == 0
 
 
 def test_a_mount_with_a_strange_name_is_no_other_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +166,7 @@ def test_a_mount_with_a_strange_name_is_no_other_mount(tmp_path: Path, monkeypat
 def test_a_process_of_somebody_else_is_no_daemon(tmp_path: Path) -> None:
     """It has the process id of a daemon that has ended since."""
     (tmp_path / "lock").touch()
-    (tmp_path / "proc/812").mkdir(parents=True)
+    has_locked(tmp_path, 812, tmp_path / "lock")
     os.chown(tmp_path / "proc/812", SOMEBODY, -1)
     (tmp_path / "proc/locks").write_text(f"7: FLOCK  ADVISORY  WRITE 812 {in_locks(tmp_path / 'lock')} 0 EOF\n")
     assert running(tmp_path, tmp_path) == 0
@@ -255,6 +270,91 @@ def answering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         daemon.bind(str(tmp_path / "run/tcp-keepalived/control"))
         daemon.listen()
         yield tmp_path
+
+
+@pytest.fixture
+def very_many_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state directory; the time is over before all that /proc/locks says below the root is read."""
+    monkeypatch.setattr(listing, "PATIENCE", 0.0)
+    (tmp_path / "proc").mkdir(exist_ok=True)
+    (tmp_path / "proc/locks").write_text("1: POSIX  ADVISORY  WRITE 812 00:01:4 0 1\n" * 1000)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/lock").touch()
+    return tmp_path / "state"
+
+
+def locked_last(directory: Path, root: Path, pid: int) -> None:
+    """Have a process have this directory locked; /proc/locks says so at its end."""
+    has_locked(root, pid, directory / "lock")
+    with (root / "proc/locks").open("a", encoding="ascii") as listed:
+        listed.write(f"7: FLOCK  ADVISORY  WRITE {pid} {in_locks(directory / 'lock')} 0 EOF\n")
+
+
+def test_beside_very_many_locks_the_daemon_is_who_listens_and_has_the_lock(
+    answering: Path, very_many_locks: Path
+) -> None:
+    with SettingsRecord(very_many_locks, {}, {}).locked():
+        locked_last(very_many_locks, answering, os.getpid())
+        assert running(very_many_locks, answering) == os.getpid()
+
+
+def test_beside_very_many_locks_a_daemon_that_listens_for_another_directory_is_not_this_ones(
+    answering: Path, very_many_locks: Path
+) -> None:
+    has_locked(answering, os.getpid(), answering / "other")
+    (answering / "other").touch()
+    assert running(very_many_locks, answering) == 0
+
+
+def test_beside_very_many_locks_no_daemon_runs_where_the_lock_is_free(tmp_path: Path, very_many_locks: Path) -> None:
+    """It is tried for an instant, and is free again."""
+    assert running(very_many_locks, tmp_path) == 0
+    with SettingsRecord(very_many_locks, {}, {}).locked():
+        pass
+
+
+def test_beside_very_many_locks_nobody_says_that_no_daemon_runs_where_somebody_has_the_lock(
+    tmp_path: Path, very_many_locks: Path
+) -> None:
+    with SettingsRecord(very_many_locks, {}, {}).locked():
+        with pytest.raises(
+            KernelError, match="lock is locked by a process that cannot be found: /proc/locks is too long"
+        ):
+            running(very_many_locks, tmp_path)
+        with pytest.raises(KernelError, match="is too long"):
+            elsewhere(very_many_locks, tmp_path)
+
+
+def test_beside_very_many_locks_who_may_not_try_the_lock_is_told_to_be_root(
+    tmp_path: Path, very_many_locks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(commands, "open_own", refuse)
+    with pytest.raises(NotPermitted, match=r"cannot be told whether .* runs: .* run as root"):
+        running(very_many_locks, tmp_path)
+
+
+def test_very_many_locks_are_waited_for_once_by_a_command(tmp_path: Path, very_many_locks: Path) -> None:
+    assert running(very_many_locks, tmp_path) == 0
+    (tmp_path / "proc/locks").unlink()
+    os.mkfifo(tmp_path / "proc/locks")  # of which nothing ever comes
+    assert running(very_many_locks, tmp_path) == 0
+
+
+def test_why_a_daemon_is_not_asked_is_said_where_it_cannot_be_told_whether_one_runs(
+    tmp_path: Path, very_many_locks: Path
+) -> None:
+    """`watch` goes on."""
+
+    def ask() -> None:
+        raise NoInput("no such file")
+
+    with SettingsRecord(very_many_locks, {}, {}).locked():
+        answer, why = answer_or_why(ask, very_many_locks, tmp_path)
+    assert answer is None
+    assert "is too long" in why
 
 
 def called(root: Path, *words: str, environment: str | None = "") -> None:
