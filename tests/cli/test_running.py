@@ -277,7 +277,7 @@ def very_many_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A state directory; the time is over before all that /proc/locks says below the root is read."""
     monkeypatch.setattr(listing, "PATIENCE", 0.0)
     (tmp_path / "proc").mkdir(exist_ok=True)
-    (tmp_path / "proc/locks").write_text("1: POSIX  ADVISORY  WRITE 812 00:01:4 0 1\n" * 1000)
+    (tmp_path / "proc/locks").write_text("1: POSIX  ADVISORY  WRITE 812 00:01:4 0 1\n" * 10_000)
     (tmp_path / "state").mkdir()
     (tmp_path / "state/lock").touch()
     return tmp_path / "state"

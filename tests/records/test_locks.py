@@ -21,9 +21,16 @@ def test_who_has_a_file_locked_is_sought_for_a_moment_only(
         fcntl.flock(theirs, fcntl.LOCK_EX)
         status = os.fstat(theirs.fileno())
         name = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-        others = "1: POSIX  ADVISORY  WRITE 812 00:01:4 0 1\n" * 1000
+        others = "1: POSIX  ADVISORY  WRITE 812 00:01:4 0 1\n" * 10_000
         (tmp_path / "locks").write_text(f"{others}2: FLOCK  ADVISORY  WRITE {os.getpid()} {name} 0 EOF\n")
         monkeypatch.setattr(locks, "LOCKS", tmp_path / "locks")
         monkeypatch.setattr(locks, "PATIENCE", patience)
         with pytest.raises(BlockingIOError, match=f"{holder}.*has it locked"):
             lock(ours.fileno(), patience=0.0)
+
+
+def test_a_list_that_is_not_long_is_read_whatever_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may stop us for longer than we would wait for a long one."""
+    monkeypatch.setattr(locks, "PATIENCE", 0.0)
+    (tmp_path / "locks").write_text("1: POSIX  ADVISORY  WRITE 812 00:01:4 0 1\n" * 1000)
+    assert len(list(locks.listed(tmp_path / "locks"))) == 1000
