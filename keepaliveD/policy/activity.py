@@ -23,6 +23,7 @@ from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTabl
 
 EARLIER = np.uint8(1)  # Consulted (policy/firewall.py): in a silence before this one
 JIFFY = 0.01  # seconds, at most: the kernel counts silences in these
+ROUNDED = 1.0  # seconds by which this host's own firewall may forget later than it says
 ON_THE_WAY = 0.1  # seconds that a packet takes between this host and what forgets connections
 
 
@@ -55,7 +56,8 @@ class Activity:
     bridged: Column  # whether nothing but these probes has kept the connection for a whole period
     consulted: Column  # whether this host's own firewall was asked: Consulted (policy/firewall.py)
     firewall_timeout: Column  # its idle timeout; FOREVER if it does not track the connection, NaN if that is not known
-    firewall_forgets_at: Column  # instant at which it forgets in this silence, or up to a second later; NaN not known
+    firewall_forgets_at: Column  # instant at which it forgets in this silence, at the earliest; NaN not known
+    firewall_forgets_by: Column  # instant at which it does, at the latest; NaN not known
     picks_up: Column  # whether it then remembers anew at the next packet of this end
     survived: Column  # longest idle time, at least, after which the peer was still heard
     survived_here: Column  # the same of silences that began since the setting of this host's own firewall changed
@@ -110,6 +112,7 @@ def nothing_known() -> Activity:
         consulted=marks,
         firewall_timeout=none,
         firewall_forgets_at=none,
+        firewall_forgets_by=none,
         picks_up=np.empty(0, np.bool_),
         survived=none,
         survived_here=none,
@@ -154,7 +157,7 @@ def _recall(before: Activity, table: SocketTable) -> Activity:
         return before
     nothing = {"last_packet": np.nan, "last_packet_by": np.nan, "expires_at": np.nan, "keepidle": np.nan}
     nothing |= {"set_at": np.nan, "beat": np.nan, "beat_by": np.nan}
-    nothing |= {"firewall_timeout": np.nan, "firewall_forgets_at": np.nan}
+    nothing |= {"firewall_timeout": np.nan, "firewall_forgets_at": np.nan, "firewall_forgets_by": np.nan}
     nothing |= {"peer_period": FOREVER, "reported_at": -FOREVER, "withdrawn_at": -FOREVER, "risen_at": -FOREVER}
     columns: dict[str, Any] = {}
     for name in COLUMNS:
@@ -173,7 +176,9 @@ def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Act
     probes = _probes(moves, shown, np.fmax(timeout[rows], survived))
     memory = _with_setting(memory, table)
     here = np.where(moves.last_packet.latest >= memory.firewall_set_at, silence, 0.0)
-    newest = _let_through(moves, Between(probes.earliest, shown.latest), timeout[rows])
+    newest = Between(probes.earliest, shown.latest)
+    forgets = _forgets(memory, table, moves, newest)
+    newest = _let_through(moves, newest, timeout[rows])
     return replace(
         memory,
         taken_at=table.taken_at,
@@ -183,7 +188,8 @@ def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Act
         last_packet=put(memory.last_packet, rows, newest.earliest),
         last_packet_by=_passing_unseen(put(memory.last_packet_by, rows, newest.latest), table),
         consulted=put(memory.consulted, rows, np.minimum(memory.consulted[rows], EARLIER)),
-        firewall_forgets_at=_forgets_at(memory, table, moves),
+        firewall_forgets_at=forgets.earliest,
+        firewall_forgets_by=forgets.latest,
         survived=put(memory.survived, rows, survived),
         survived_here=put(memory.survived_here, rows, np.fmax(memory.survived_here[rows], here)),
         peer_period=put(memory.peer_period, rows, probes.period),
@@ -195,11 +201,32 @@ def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Act
     )
 
 
-def _forgets_at(memory: Activity, table: SocketTable, moves: _Moves) -> Column:
-    """Return when this host's own firewall forgets; a packet puts that off, but not one of ours after it."""
-    forgets_at = memory.firewall_forgets_at + table.asleep
-    too_late = moves.unanswered & (forgets_at[moves.rows] + ON_THE_WAY < moves.start)
-    return put(forgets_at, moves.rows, np.where(too_late, forgets_at[moves.rows], np.nan))
+def _forgets(memory: Activity, table: SocketTable, moves: _Moves, newest: Between) -> Between:
+    """Return between which instants this host's own firewall forgets each connection, in this silence.
+
+    An answer begins another silence. A packet of ours that nobody has answered puts the instant off, unless it left
+    after that; where this is not known, nothing bounds the instant from above. After a change of its setting a packet
+    may also bring it forward.
+    """
+    rows = moves.rows
+    timeout = np.where(memory.firewall_timeout[rows] < FOREVER, memory.firewall_timeout[rows], np.nan)
+    at, by = memory.firewall_forgets_at + table.asleep, memory.firewall_forgets_by + table.asleep
+    earliest = np.fmax(at[rows], moves.last_packet.earliest + timeout)  # which pass over NaN
+    latest = np.fmin(by[rows], moves.last_packet.latest + timeout + table.asleep)
+    too_late = moves.unanswered & (latest <= _first_sent(moves, newest))
+    tracks_nothing = table.firewall_timeout == FOREVER
+    as_before = (moves.last_packet.earliest >= memory.firewall_set_at) | tracks_nothing
+    stands = too_late | (moves.unanswered & as_before)
+    at, by = put(at, rows, np.where(stands, earliest, np.nan)), put(by, rows, np.where(too_late, latest, np.nan))
+    if tracks_nothing and memory.consulted.any():  # any more
+        by = np.where(np.isnan(by) & (at <= table.taken_at), table.taken_at, by)
+    return Between(at, by)
+
+
+def _first_sent(moves: _Moves, newest: Between) -> Column:
+    """Return the instant after which the first packet left that we have sent since the scan before."""
+    first: Column = np.where(moves.sent > 1, moves.start, newest.earliest)
+    return first
 
 
 def _with_setting(memory: Activity, table: SocketTable) -> Activity:
@@ -419,8 +446,7 @@ def _let_through(moves: _Moves, newest: Between, timeout: Column) -> Between:
     """
     before = moves.last_packet
     ours = moves.unanswered & moves.shows_probes
-    first = np.where(moves.sent > 1, moves.start, newest.earliest)
-    lost = ours & (first > before.latest + timeout + ON_THE_WAY)
+    lost = ours & (_first_sent(moves, newest) > before.latest + timeout + ON_THE_WAY)
     return Between(
         np.where(ours & ~np.isnan(before.earliest), before.earliest, np.fmax(newest.earliest, before.earliest)),
         np.where(lost, before.latest, newest.latest),

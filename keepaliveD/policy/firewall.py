@@ -18,11 +18,10 @@ from keepaliveD.model.actions import AskFirewall, Outcome
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.firewall import FLOW, Tracked
-from keepaliveD.model.sockets import Bools, Column, Indices
+from keepaliveD.model.sockets import Bools, Column, Indices, Sockets
 from keepaliveD.policy import turns
-from keepaliveD.policy.activity import Activity, Between, put
+from keepaliveD.policy.activity import ROUNDED, Activity, Between, put
 from keepaliveD.policy.announce import lead
-from keepaliveD.policy.forecast import ROUNDED
 from keepaliveD.policy.judge import Judgement
 
 LEADS = 2  # before the cut: as many times the lead of a warning, so that a scan comes in between
@@ -39,6 +38,7 @@ class Consulted(enum.IntEnum):
     NEVER = 0
     EARLIER = 1  # in a silence before this one
     NOW = 2
+    UNANSWERED = 3  # now, while packets of this host were not answered: they refresh this firewall, not the path
 
 
 def to_ask(judgement: Judgement, activity: Activity, warn_before: float) -> tuple[list[AskFirewall], Activity]:
@@ -71,23 +71,30 @@ def _ask(
     for name in FLOW.names or ():
         flows[name] = sockets[name][rows]
     consulted = activity.consulted.copy()
-    consulted[rows] = Consulted.NOW
+    consulted[rows] = np.where(_unanswered(sockets)[rows], Consulted.UNANSWERED, Consulted.NOW)
     return [AskFirewall(rows, sockets["cookie"][rows], flows, urgent)], dataclasses.replace(
         activity, consulted=consulted
     )
 
 
 def _may_be_asked(judgement: Judgement, activity: Activity) -> Bools:
-    """Return which connections a question is worth: once in a silence, and not while packets are not answered.
+    """Return which connections a question is worth: once in a silence.
 
-    Those that this host sends then refresh its own firewall, and perhaps nothing else.
+    While packets of this host are not answered, they refresh its own firewall, and perhaps nothing else. It is asked
+    then only whether it has forgotten what it remembered, where that is not known.
     """
-    sockets = judgement.table.sockets
-    may_be: Bools = (sockets["retransmits"] == 0) & (sockets["probes"] == 0)
-    may_be &= activity.consulted != Consulted.NOW.value
+    remembered = ~np.isnan(activity.firewall_forgets_at) & np.isnan(activity.firewall_forgets_by)
+    may_be: Bools = ~_unanswered(judgement.table.sockets) | remembered
+    may_be &= activity.consulted < Consulted.NOW.value
     if judgement.assigned.only_data is not None:  # there is more that passes here than counts there
         may_be &= ~judgement.assigned.only_data
     return may_be
+
+
+def _unanswered(sockets: Sockets) -> Bools:
+    """Return of which connections packets of this host are not answered."""
+    unanswered: Bools = (sockets["retransmits"] != 0) | (sockets["probes"] != 0)
+    return unanswered
 
 
 def _candidates(judgement: Judgement, activity: Activity, warn_before: float) -> tuple[Indices, Column]:
@@ -130,30 +137,58 @@ def learn(memory: Activity, outcome: Outcome) -> Activity:
     same = memory.cookie[action.rows] == action.cookies
     rows, answers = action.rows[same], answers[same]
     found, before = answers["found"], Between(memory.last_packet[rows], memory.last_packet_by[rows])
-    known, known_until = memory.firewall_timeout[rows], memory.firewall_forgets_at[rows]
-    was_tracked = np.isfinite(known) | ~np.isnan(known_until)  # that it is no more means that it was forgotten
     forgets_at = answers["asked_at"] + answers["forgets_in"]
     earliest = forgets_at - answers["timeout"]
-    fits = found & (earliest <= before.latest) & (earliest + ROUNDED >= before.earliest)
+    fits = found & (memory.consulted[rows] != Consulted.UNANSWERED.value)
+    fits &= (earliest <= before.latest) & (earliest + ROUNDED >= before.earliest)
     newest = np.where(fits, np.fmax(before.earliest, earliest), before.earliest)
     newest_by = np.where(fits, np.fmin(before.latest, earliest + ROUNDED), before.latest)
     is_beat = memory.beat[rows] >= before.earliest
-    timeout = np.where(fits, answers["timeout"], np.where(found, np.nan, np.where(was_tracked, known, FOREVER)))
+    forgotten = _forgotten(memory, rows)
+    at = np.where(found, forgets_at, forgotten.earliest)
+    by = np.where(found, forgets_at + ROUNDED, forgotten.latest)
     return dataclasses.replace(
         memory,
         last_packet=put(memory.last_packet, rows, newest),
         last_packet_by=put(memory.last_packet_by, rows, newest_by),
         beat=put(memory.beat, rows[is_beat], newest[is_beat]),
         beat_by=put(memory.beat_by, rows[is_beat], newest_by[is_beat]),
-        firewall_timeout=put(memory.firewall_timeout, rows, timeout),
-        firewall_forgets_at=put(memory.firewall_forgets_at, rows, np.where(found, forgets_at, known_until)),
-        picks_up=put(memory.picks_up, rows, found & answers["picks_up"]),
+        firewall_timeout=put(memory.firewall_timeout, rows, _timeout(memory, rows, answers, fits)),
+        firewall_forgets_at=put(memory.firewall_forgets_at, rows, at),
+        firewall_forgets_by=put(memory.firewall_forgets_by, rows, by),
+        picks_up=put(memory.picks_up, rows, np.where(found, answers["picks_up"], memory.picks_up[rows])),
     )
+
+
+def _timeout(memory: Activity, rows: Indices, answers: Column, fits: Bools) -> Column:
+    """Return the idle timeout of this firewall for these connections, by what was answered.
+
+    An entry that packets without an answer refresh says nothing of it. One that is there no more was forgotten.
+    """
+    found, known = answers["found"], memory.firewall_timeout[rows]
+    was_tracked = (known < FOREVER) | ~np.isnan(memory.firewall_forgets_at[rows])
+    unanswered = memory.consulted[rows] == Consulted.UNANSWERED.value
+    stands = np.where(found, unanswered & (known < FOREVER), was_tracked)
+    otherwise = np.where(found, np.nan, FOREVER)
+    timeout: Column = np.where(fits, answers["timeout"], np.where(stands, known, otherwise))
+    return timeout
+
+
+def _forgotten(memory: Activity, rows: Indices) -> Between:
+    """Return between which instants this firewall forgot these connections, if it has no entry of them any more.
+
+    It did so if the time had come. Before that the entry may say nothing because packets pass conntrack by.
+    """
+    at, by = memory.firewall_forgets_at[rows], memory.firewall_forgets_by[rows]
+    known = memory.firewall_timeout[rows]
+    since = np.fmax(at, memory.last_packet[rows] + np.where(known < FOREVER, known, np.nan))
+    is_over = since <= memory.taken_at + ROUNDED
+    return Between(np.where(is_over, since, at), np.where(is_over, np.fmin(by, np.fmax(since, memory.taken_at)), by))
 
 
 LEARNED = (
     *("last_packet", "last_packet_by", "beat", "beat_by"),
-    *("firewall_timeout", "firewall_forgets_at", "picks_up"),
+    *("firewall_timeout", "firewall_forgets_at", "firewall_forgets_by", "picks_up"),
 )
 
 

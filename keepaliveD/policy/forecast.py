@@ -23,8 +23,6 @@ SAME_PACKET = 0.5  # seconds by which two readings of one instant may differ
 
 APART = 1 / 4  # of a timeout: what the clock shows so much later than the ages do was a packet
 
-ROUNDED = 1.0  # seconds by which this host's own firewall may forget later than it says
-
 ANSWERED = 1.0  # seconds in which an answer comes, as a rule
 
 FIRST_WAIT = (
@@ -201,6 +199,7 @@ def _cut(activity: Activity, assigned: Assigned) -> _Cut:
     """Return when the path forgets each connection, or this host's own firewall, whichever does so first.
 
     What the firewall said counts until a packet passes; from then on, its idle timeout alone.
+    A packet of this end that is not answered may have put off what it said.
     """
     timeout = np.maximum(assigned.timeout, activity.survived)
     at = activity.last_packet + timeout - ON_THE_WAY
@@ -210,9 +209,9 @@ def _cut(activity: Activity, assigned: Assigned) -> _Cut:
     by_firewall = (here_at < at) & (activity.survived_here < here_at - activity.last_packet)
     if not by_firewall.any():
         return _Cut(at, by, timeout, by_firewall)
-    here_by = np.fmin(said + ROUNDED, activity.last_packet_by + activity.firewall_timeout)
+    here_by = np.fmin(activity.firewall_forgets_by, activity.last_packet_by + activity.firewall_timeout)
     here = np.where(np.isnan(activity.firewall_timeout), here_at - activity.last_packet, activity.firewall_timeout)
-    at, by = np.where(by_firewall, here_at, at), np.where(by_firewall, here_by, by)
+    at, by = np.where(by_firewall, here_at, at), np.where(by_firewall, np.fmin(here_by, by), by)
     return _Cut(at, by, np.where(by_firewall, here, timeout), by_firewall)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Unpack
 
 import numpy as np
 import pytest
 
 from keepaliveD.model.actions import AskFirewall, Outcome
 from keepaliveD.model.connections import Verdict
+from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.firewall import ENTRY, Tracked
 from keepaliveD.model.origin import Source
 from keepaliveD.model.rules import Path
@@ -150,6 +152,102 @@ def test_a_connection_that_it_tracked_and_tracks_no_more_is_forgotten() -> None:
     seen = host.scan(1014.0, idle(24.0, since_sent=24.0, segments_out=11))
     assert said(seen)[0] is Verdict.CUT
     assert seen.forecast.by_firewall[0]
+
+
+PROBING: Socket = {"timer": Timer.KEEPALIVE, "keepalive": Switch.ON, "keepidle": 12, "keepintvl": 12, "keepcnt": 9}
+POLICY_S = 6.0  # which gives a connection so many seconds in place of the 20 of the setting
+
+
+def by_policy(path: Path = HOUR) -> Host:
+    """Return a host whose firewall said at 1000 of a connection, quiet for 1 s, that it forgets it at 1005."""
+    host = Host(path)
+    host.scan(1000.0, idle(1.0, since_packet=1.0, expires=11.0) | PROBING, forgets_in=POLICY_S - 1.0)
+    return host
+
+
+def probed(now: float, **others: Unpack[Socket]) -> Socket:
+    """That connection after its own probe at 1011, which nobody has answered."""
+    silence, since_probe = now - 999.0, now - 1011.0
+    shown: Socket = {"since_packet": since_probe, "expires": 12.0 - since_probe, "probes": 1, "segments_out": 11}
+    return idle(silence) | PROBING | shown | others
+
+
+def test_a_probe_that_may_have_left_before_it_forgot_does_not_make_a_dead_connection_safe() -> None:
+    """The daemon stood still from 1000 to 1013. The firewall is asked although the probe is not answered."""
+    host = by_policy(Path("short", 40.0, CONFIGURED))
+    unclear = host.judge(scanned(1013.0, probed(1013.0)))
+    assert said(unclear) == (Verdict.CUT, False)
+    assert said(host.scan(1013.0, probed(1013.0))) == (Verdict.CUT, True)
+    again = probed(1024.0, since_packet=1.0, expires=11.0, probes=2, segments_out=12)
+    assert said(host.scan(1024.0, again)) == (Verdict.CUT, True)
+    assert host.asked == [1, 1]
+
+
+def test_what_it_still_remembers_after_a_probe_without_an_answer_is_not_cut() -> None:
+    """The probe refreshed this firewall, and perhaps nothing else: the path counts from the peer's packet."""
+    host = by_policy(Path("short", 40.0, CONFIGURED))
+    host.scan(1013.0, probed(1013.0), forgets_in=4.0)
+    seen = host.judge(scanned(1013.0, probed(1013.0)))
+    assert said(seen) == (Verdict.LATE, True)
+    assert seen.forecast.cut_at[0] == pytest.approx(1017.0)
+    assert seen.activity.last_packet[0] == pytest.approx(999.0)
+
+
+def test_a_probe_that_has_just_left_in_time_is_presumed_to_be_answered() -> None:
+    """The latest instant of the cut is then that of the path."""
+    host = by_policy(Path("short", 40.0, CONFIGURED))
+    just = idle(4.0, since_packet=0.1, expires=11.9, probes=1, segments_out=11) | PROBING
+    seen = host.judge(scanned(1003.0, just))
+    assert said(seen) == (Verdict.SAFE, False)
+    assert seen.forecast.cut_by[0] == pytest.approx(1003.0 + 40.0, abs=0.2)
+
+
+def test_data_without_an_answer_does_not_make_a_dead_connection_safe() -> None:
+    host = Host(Path("short", 40.0, CONFIGURED))
+    host.scan(1000.0, idle(1.0, since_packet=1.0), forgets_in=POLICY_S - 1.0)
+    unsent: Socket = {"since_sent": 1.0, "since_packet": 1.0, "timer": Timer.ZERO_WINDOW, "expires": 1.0, "probes": 3}
+    data = idle(14.0) | unsent | {"segments_out": 14}
+    assert said(host.judge(scanned(1013.0, data))) == (Verdict.CUT, False)
+    assert said(host.scan(1013.0, data)) == (Verdict.CUT, True)
+
+
+def test_a_connection_without_its_entry_is_certainly_cut_where_only_its_timeout_was_known() -> None:
+    """Its own probe fell between two scans: by it alone the firewall may have been refreshed."""
+    host = Host()
+    host.scan(990.0, idle(1.0, since_packet=1.0, expires=11.0) | PROBING, forgets_in=19.0)
+    host.scan(1000.0, idle(1.0, since_packet=1.0, expires=23.0, segments_in=11) | PROBING)
+    late = probed(1021.0, since_packet=1.0, expires=11.0, segments_in=11)
+    assert said(host.judge(scanned(1021.0, late))) == (Verdict.CUT, False)
+    assert said(host.scan(1021.0, late)) == (Verdict.CUT, True)
+
+
+def test_where_not_a_single_connection_is_tracked_any_more_nobody_need_ask() -> None:
+    """Its entry was the last one."""
+    host = Host()
+    host.scan(990.0, idle(1.0, since_packet=1.0, expires=11.0) | PROBING, forgets_in=19.0)
+    host.scan(1000.0, idle(1.0, since_packet=1.0, expires=23.0, segments_in=11) | PROBING)
+    late = probed(1021.0, since_packet=1.0, expires=11.0, segments_in=11)
+    assert said(host.judge(scanned(1021.0, late, timeout=FOREVER))) == (Verdict.CUT, True)
+
+
+def test_what_was_certainly_cut_stays_so_after_a_packet_of_this_end() -> None:
+    """Nobody asks about it again."""
+    host = Host()
+    host.scan(990.0, idle(1.0, since_packet=1.0), forgets_in=19.0)
+    host.scan(1000.0, idle(1.0, since_packet=1.0, segments_in=11))
+    assert said(host.scan(1020.0, idle(21.0, since_packet=21.0, segments_in=11))) == (Verdict.CUT, True)
+    spoke = idle(22.0, since_packet=0.5, segments_in=11, segments_out=11) | {"since_sent": 0.5}
+    assert said(host.judge(scanned(1021.0, spoke))) == (Verdict.CUT, True)
+
+
+def test_a_packet_within_the_second_by_which_it_may_forget_later_may_have_refreshed_it() -> None:
+    host = by_policy()
+    quiet = idle(6.2, since_packet=6.2, expires=5.8) | PROBING
+    host.scan(1005.2, quiet)
+    spoke = idle(6.6, since_sent=0.1, since_packet=0.1, segments_out=11, timer=Timer.RETRANSMIT, expires=0.1)
+    host.memory = host.judge(scanned(1005.6, spoke)).activity
+    later = idle(8.1, since_sent=1.6, since_packet=0.4, segments_out=11, timer=Timer.RETRANSMIT, expires=0.4)
+    assert said(host.judge(scanned(1007.1, later))) == (Verdict.CUT, False)
 
 
 def test_every_new_connection_is_asked_about_once_for_its_timeout_may_be_another_one() -> None:
