@@ -119,17 +119,31 @@ def test_it_is_asked_again_once_its_setting_has_changed() -> None:
 
 
 @pytest.mark.parametrize(("keepidle", "certain"), [(25, False), (10, True)])
-def test_what_its_setting_may_forget_before_the_next_packet_is_not_certainly_safe(
-    keepidle: int, *, certain: bool
-) -> None:
-    """Whether the connection is new, or the setting: nobody has asked about it yet."""
+def test_before_it_was_asked_no_connection_is_certainly_safe(keepidle: int, *, certain: bool) -> None:
+    """Whether the connection is new, or the setting: a policy may give it less than the setting does."""
     timer: Socket = {"timer": Timer.KEEPALIVE, "keepalive": Switch.ON, "keepidle": keepidle, "keepintvl": 5}
     host = Host(Path("long", 60.0, CONFIGURED))
-    assert said(host.judge(scanned(1000.0, idle(2.0, expires=keepidle - 2.0) | timer))) == (Verdict.SAFE, certain)
-    host.scan(1000.0, idle(2.0, expires=keepidle - 2.0) | timer, forgets_in=18.0)
+    quiet = idle(2.0, expires=keepidle - 2.0) | timer
+    assert said(host.judge(scanned(1000.0, quiet))) == (Verdict.SAFE, False)
+    told = host.scan(1000.0, quiet, forgets_in=18.0)
+    assert (said(told) == (Verdict.SAFE, True)) == certain
     spoken = idle(1.0, expires=keepidle - 1.0, segments_in=11) | timer
-    changed = host.judge(scanned(1010.0, spoken, timeout=16.0))
-    assert said(changed) == (Verdict.SAFE, certain)
+    host.setting = 16.0
+    assert said(host.judge(scanned(1010.0, spoken, timeout=16.0))) == (Verdict.SAFE, False)
+    asked = host.scan(1010.0, spoken, forgets_in=15.0, timeout=16.0)
+    assert (said(asked) == (Verdict.SAFE, True)) == certain
+
+
+def test_a_connection_that_it_was_never_found_to_track_is_not_certainly_safe() -> None:
+    """A policy may have been over when it was asked for the first time, also if nothing else is tracked any more."""
+    timer: Socket = {"timer": Timer.KEEPALIVE, "keepalive": Switch.ON, "keepidle": 10, "keepintvl": 5}
+    quiet = idle(7.0, expires=3.0) | timer
+    host = Host()
+    assert said(host.scan(1000.0, quiet)) == (Verdict.SAFE, False)
+    assert said(host.judge(scanned(1001.0, idle(8.0, expires=2.0) | timer, timeout=FOREVER))) == (Verdict.SAFE, False)
+    host = Host()
+    host.setting = FOREVER
+    assert said(host.scan(1000.0, quiet)) == (Verdict.SAFE, True)
 
 
 def test_what_it_has_forgotten_stays_forgotten_when_its_setting_changes() -> None:
