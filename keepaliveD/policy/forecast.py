@@ -295,20 +295,21 @@ def _unanswered_for(sockets: Sockets, keepintvl: Column) -> Column:
 
     Each wait for an answer to data is twice the one before, until it is the longest that the program or the system
     allows (TCP_RTO_MAX_MS); those for answers to keepalive probes are equal. Of zero-window probes, the answer to the
-    last one may be on its way.
+    last one may be on its way. Data that this host drops itself stays unsent, and is tried again by the same timer.
     """
     heard = np.fmin(sockets["since_received"], sockets["since_acked"]).astype(np.float64)
     since_sent, expires = sockets["since_sent"].astype(np.float64), sockets["expires"].astype(np.float64)
-    last, times = since_sent + expires, sockets["retransmits"].astype(np.float64)
+    closed = (sockets["timer"] == Timer.ZERO_WINDOW.value) & (sockets["probes"] > 1)
+    unsent = closed & (since_sent < heard)  # a closed window lets no data through
+    last, times = since_sent + expires, np.where(unsent, sockets["probes"], sockets["retransmits"]).astype(np.float64)
     doubled = np.fmin(times, np.log2(np.fmax(last / SHORTEST_WAIT, 1.0)))
     waited = last * (1 - 0.5**doubled + times - doubled)
     resending = (sockets["timer"] == Timer.RETRANSMIT.value) & (sockets["retransmits"] != 0)
     probing = (sockets["timer"] == Timer.KEEPALIVE.value) & (sockets["probes"] != 0) & (sockets["keepcnt"] != 0)
-    closed = (sockets["timer"] == Timer.ZERO_WINDOW.value) & (sockets["probes"] > 1)
     unanswered = np.zeros(len(sockets))
-    np.copyto(unanswered, since_sent + waited, where=resending)
     np.copyto(unanswered, sockets["probes"] * keepintvl - expires, where=probing)
     np.copyto(unanswered, heard, where=closed)
+    np.copyto(unanswered, since_sent + waited, where=resending | unsent)
     return np.clip(unanswered, 0.0, heard)
 
 

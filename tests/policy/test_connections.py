@@ -122,6 +122,13 @@ def test_a_connection_says_after_which_silence_the_first_packet_left_that_is_not
     assert [one.unanswered_after for one in connections(look, np.arange(3))] == [180.0, FOREVER, FOREVER]
 
 
+def test_data_that_this_host_drops_itself_was_first_tried_after_the_silence_before_it() -> None:
+    """It stays unsent, and is tried again after 0.2, 0.4 and 0.8 s, each time as the newest data."""
+    unsent = idle(17.6, since_sent=0.2, timer=Timer.ZERO_WINDOW, expires=1.4, probes=3)
+    (one,) = connections(judge(table(1000.0, unsent), nothing_known(), [GUESSED], ()), np.arange(1))
+    assert one.unanswered_after == pytest.approx(16.0, abs=0.05)
+
+
 def test_a_connection_is_quiet_since_the_packet_from_which_its_cut_is_counted() -> None:
     """Its first probe has just left, in time: what is left and how long it was quiet make up the timeout."""
     probed = idle(100.2, timer=Timer.KEEPALIVE, keepalive=Switch.ON, expires=19.8, probes=1, since_packet=0.2)
