@@ -38,11 +38,11 @@ def lead(timeout: Column, warn_before: float) -> Column:
 
 
 def select_news(
-    forecast: Forecast, activity: Activity, sockets: Sockets, warn_before: float, being_armed: Bools | None = None
+    forecast: Forecast, activity: Activity, sockets: Sockets, warn_before: float, *waiting: Bools
 ) -> tuple[News, Activity]:
     """Return what to report, and the memory that it was reported.
 
-    A connection that is being armed now is not reported: the result of arming is.
+    A connection in `waiting` is not reported now: what becomes of arming it is, or what its firewall answers.
     If both ends of a connection are on this host and have the same news, one end is reported.
     """
     activity = _count_changes(forecast, activity)
@@ -59,8 +59,8 @@ def select_news(
         | _to_warn(forecast, activity, rows, at_risk, warn_before)
         | _cut(forecast, activity, sockets, rows)
     )
-    if being_armed is not None:
-        news &= ~being_armed[rows]
+    for each in waiting:
+        news &= ~each[rows]
     memory = _remember(forecast, activity, rows, news, news & risen)
     rows = _one_end(rows[news], sockets, forecast.verdict)
     return News(rows, activity.reported[rows], activity.unreported[rows]), memory

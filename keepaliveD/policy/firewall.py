@@ -15,13 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 from keepaliveD.model.actions import AskFirewall, Outcome
-from keepaliveD.model.connections import Connection
+from keepaliveD.model.connections import Connection, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.firewall import FLOW, Tracked
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets
 from keepaliveD.policy import turns
 from keepaliveD.policy.activity import ROUNDED, Activity, Between, put
 from keepaliveD.policy.announce import lead
+from keepaliveD.policy.forecast import Forecast
 from keepaliveD.policy.judge import Judgement
 
 LEADS = 2  # before the cut: as many times the lead of a warning, so that a scan comes in between
@@ -50,6 +51,14 @@ def to_ask(judgement: Judgement, activity: Activity, warn_before: float) -> tupl
         return [], activity
     urgent = bool((left <= lead(judgement.forecast.timeout[rows], warn_before)).any())
     return _ask(judgement, activity, rows, urgent=urgent)
+
+
+def awaited(actions: Sequence[AskFirewall], forecast: Forecast) -> Bools | None:
+    """Return of which connections these questions decide a presumed cut; None where nothing is asked."""
+    if not actions:
+        return None
+    presumed: Bools = (forecast.verdict == Verdict.CUT.value) & ~forecast.confirmed
+    return presumed & np.isin(np.arange(len(presumed)), np.concatenate([action.rows for action in actions]))
 
 
 def to_ask_about(

@@ -67,8 +67,9 @@ class ScanDecider:
         being_armed = arming.planned(judgement.activity, memory) if to_arm else None
         to_read, memory = idle_times.to_read(judgement, memory, self._rules.warn_before)
         to_ask, memory = firewall.to_ask(judgement, memory, self._rules.warn_before)
+        waiting = [each for each in (being_armed, firewall.awaited(to_ask, judgement.forecast)) if each is not None]
         news, self._memory = announce.select_news(
-            judgement.forecast, memory, judgement.table.sockets, self._rules.warn_before, being_armed
+            judgement.forecast, memory, judgement.table.sockets, self._rules.warn_before, *waiting
         )
         actions = [
             *self.observe_settings(found, table.taken_at),

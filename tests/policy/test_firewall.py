@@ -13,12 +13,14 @@ from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.firewall import ENTRY, Tracked
 from keepaliveD.model.origin import Source
-from keepaliveD.model.rules import Path
+from keepaliveD.model.reports import ReportConnections
+from keepaliveD.model.rules import OnDrift, Path, Rules
 from keepaliveD.model.sockets import SocketTable, Switch, Timer
 from keepaliveD.policy.activity import Activity, nothing_known
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.firewall import PAUSE, NearlyFull, learn, nearly_full, to_ask, to_ask_about
 from keepaliveD.policy.judge import Judgement, judge
+from keepaliveD.policy.scans import ScanDecider
 from tests.support.tables import CONFIGURED, Socket, idle, table
 
 HOUR = Path("hour", 3600.0, CONFIGURED)
@@ -41,7 +43,8 @@ class Host:
         actions, self.memory = to_ask(seen, seen.activity, WARN_BEFORE)
         for action in actions:
             self.asked += action.cookies.tolist()
-            self.memory = learn(self.memory, Outcome(action, looked=self._answer(action, now, forgets_in, timeout)))
+            looked = answers(action, now, forgets_in, timeout, picks_up=self._picks_up)
+            self.memory = learn(self.memory, Outcome(action, looked=looked))
         seen = self.judge(scanned(now, *sockets, timeout=self.setting))
         self.memory = seen.activity
         return seen
@@ -50,12 +53,16 @@ class Host:
         """Judge without asking."""
         return judge(table, self.memory, [self._path], [])
 
-    def _answer(self, action: AskFirewall, now: float, forgets_in: float | None, timeout: float) -> np.ndarray:
-        answers = np.zeros(len(action.cookies), ENTRY)
-        if forgets_in is not None:
-            answers["found"], answers["forgets_in"], answers["asked_at"] = True, forgets_in, now
-            answers["timeout"], answers["picks_up"] = timeout, self._picks_up
-        return answers
+
+def answers(
+    action: AskFirewall, now: float, forgets_in: float | None, timeout: float = 20.0, *, picks_up: bool = False
+) -> np.ndarray:
+    """Return that each connection is forgotten in so many seconds, or that there is no entry."""
+    found = np.zeros(len(action.cookies), ENTRY)
+    if forgets_in is not None:
+        found["found"], found["forgets_in"], found["asked_at"] = True, forgets_in, now
+        found["timeout"], found["picks_up"] = timeout, picks_up
+    return found
 
 
 def scanned(now: float, *sockets: Socket, timeout: float = 20.0) -> SocketTable:
@@ -195,6 +202,26 @@ def test_a_probe_that_may_have_left_before_it_forgot_does_not_make_a_dead_connec
     again = probed(1024.0, since_packet=1.0, expires=11.0, probes=2, segments_out=12)
     assert said(host.scan(1024.0, again)) == (Verdict.CUT, True)
     assert host.asked == [1, 1]
+
+
+def test_a_cut_that_the_answer_decides_is_reported_once_it_is_there() -> None:
+    """As expired, not as presumably expired a moment before."""
+    decider = ScanDecider(Rules({}, OnDrift.REAPPLY, [Path("short", 40.0, CONFIGURED)], [], WARN_BEFORE))
+    reported: list[tuple[Verdict, bool]] = []
+
+    def scan(now: float, socket: Socket, forgets_in: float | None) -> None:
+        _, actions = decider.observe(scanned(now, socket))
+        for action in actions:
+            if isinstance(action, AskFirewall):
+                decider.record(Outcome(action, looked=answers(action, now, forgets_in)))
+            if isinstance(action, ReportConnections):
+                reported.extend((one.verdict, one.confirmed) for one in action.connections)
+
+    scan(1000.0, idle(1.0, since_packet=1.0, expires=11.0) | PROBING, POLICY_S - 1.0)
+    scan(1013.0, probed(1013.0), None)
+    assert reported == []
+    scan(1013.01, probed(1013.01), None)
+    assert reported == [(Verdict.CUT, True)]
 
 
 def test_what_it_still_remembers_after_a_probe_without_an_answer_is_not_cut() -> None:
