@@ -66,7 +66,7 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     unsure = _unsure(table.taken_at, verdict, cut, coming, activity.probed)
     if assigned.only_data is not None:  # what is sent again may have counted already
         unsure |= (verdict == Verdict.SAFE.value) & assigned.only_data & (cut.timeout != FOREVER)
-    unsure |= (verdict == Verdict.SAFE.value) & _may_be_forgotten_here(table, activity)
+    unsure |= (verdict == Verdict.SAFE.value) & _may_be_forgotten_here(table, activity, coming)
     unsure |= cut.by_firewall & activity.picks_up & (verdict >= Verdict.LATE.value) & (verdict != Verdict.BARE.value)
     return Forecast(table.taken_at, verdict, coming.due, coming.at, ends, cut.by, cut.timeout, cut.by_firewall, ~unsure)
 
@@ -173,15 +173,16 @@ def _unsure(now: float, verdict: Column, cut: _Cut, coming: _Coming, probed: Boo
     return unsure
 
 
-def _may_be_forgotten_here(table: SocketTable, activity: Activity) -> Bools:
-    """Return which connections this host's own firewall may forget at an instant that nobody knows.
+def _may_be_forgotten_here(table: SocketTable, activity: Activity, coming: _Coming) -> Bools:
+    """Return which connections this host's own firewall may forget before, at an instant that nobody knows.
 
-    It has not been asked about them since they are new or its setting has changed, or it had no entry of them: a
-    policy may give a connection less time than the setting does, and may have been over by then.
+    It had no entry of them: a policy may give a connection less time than the setting does, and may have been over.
+    Or it was not asked about them since they are new or its setting has changed, and that is too short for them.
     """
     unknown = activity.firewall_timeout == FOREVER
     if table.firewall_timeout < FOREVER:
-        unknown |= np.isnan(activity.firewall_timeout)
+        in_time = coming.by < activity.last_packet + table.firewall_timeout - ON_THE_WAY
+        unknown |= np.isnan(activity.firewall_timeout) & ~in_time
     may_be: Bools = unknown & np.isnan(activity.firewall_forgets_at)
     return may_be
 

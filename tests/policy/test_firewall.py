@@ -126,17 +126,19 @@ def test_it_is_asked_again_once_its_setting_has_changed() -> None:
 
 
 @pytest.mark.parametrize(("keepidle", "certain"), [(25, False), (10, True)])
-def test_before_it_was_asked_no_connection_is_certainly_safe(keepidle: int, *, certain: bool) -> None:
-    """Whether the connection is new, or the setting: a policy may give it less than the setting does."""
+def test_what_its_setting_may_forget_before_the_next_packet_is_not_certainly_safe(
+    keepidle: int, *, certain: bool
+) -> None:
+    """Whether the connection is new, or the setting: nobody has asked about it yet."""
     timer: Socket = {"timer": Timer.KEEPALIVE, "keepalive": Switch.ON, "keepidle": keepidle, "keepintvl": 5}
     host = Host(Path("long", 60.0, CONFIGURED))
     quiet = idle(2.0, expires=keepidle - 2.0) | timer
-    assert said(host.judge(scanned(1000.0, quiet))) == (Verdict.SAFE, False)
+    assert said(host.judge(scanned(1000.0, quiet))) == (Verdict.SAFE, certain)
     told = host.scan(1000.0, quiet, forgets_in=18.0)
     assert (said(told) == (Verdict.SAFE, True)) == certain
     spoken = idle(1.0, expires=keepidle - 1.0, segments_in=11) | timer
     host.setting = 16.0
-    assert said(host.judge(scanned(1010.0, spoken, timeout=16.0))) == (Verdict.SAFE, False)
+    assert said(host.judge(scanned(1010.0, spoken, timeout=16.0))) == (Verdict.SAFE, certain)
     asked = host.scan(1010.0, spoken, forgets_in=15.0, timeout=16.0)
     assert (said(asked) == (Verdict.SAFE, True)) == certain
 
