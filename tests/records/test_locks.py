@@ -12,7 +12,7 @@ from keepaliveD.records import locks
 from keepaliveD.records.locks import lock
 
 
-@pytest.mark.parametrize(("patience", "holder"), [(60.0, f"process {os.getpid()} "), (0.0, "another process ")])
+@pytest.mark.parametrize(("patience", "holder"), [(60.0, "process {} "), (0.0, "another process ")])
 def test_who_has_a_file_locked_is_sought_for_a_moment_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: float, holder: str
 ) -> None:
@@ -25,7 +25,7 @@ def test_who_has_a_file_locked_is_sought_for_a_moment_only(
         (tmp_path / "locks").write_text(f"{others}2: FLOCK  ADVISORY  WRITE {os.getpid()} {name} 0 EOF\n")
         monkeypatch.setattr(locks, "LOCKS", tmp_path / "locks")
         monkeypatch.setattr(locks, "PATIENCE", patience)
-        with pytest.raises(BlockingIOError, match=f"{holder}.*has it locked"):
+        with pytest.raises(BlockingIOError, match=f"{holder.format(os.getpid())}.*has it locked"):
             lock(ours.fileno(), patience=0.0)
 
 
