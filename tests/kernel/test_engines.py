@@ -9,6 +9,7 @@ import os
 import re
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -47,6 +48,7 @@ from keepaliveD.platforms.linux.reading.cookies import Cookies
 from keepaliveD.platforms.linux.reading.engine import Engine
 from keepaliveD.platforms.linux.reading.netlink import Netlink
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
+from keepaliveD.threads import Task
 from tests.support.descriptors import open_descriptors
 from tests.support.patience import SOON
 from tests.support.processes import Home, configuration
@@ -385,6 +387,30 @@ def test_more_sockets_than_are_read_at_once_are_all_read(engine: Callable[..., E
         sockets = watcher.scan(0.0).sockets
         assert len(set(sockets["cookie"][sockets["netns"] == home.inode].tolist())) == MANY
         assert np.count_nonzero(sockets["netns"] == home.inode) == MANY
+
+
+def give_to_all(cookies: Cookies, begin: threading.Barrier) -> None:
+    """Give each socket its cookie, once both have come."""
+    begin.wait()
+    cookies.give_to_all()
+
+
+@since(WALK)
+def test_sockets_that_somebody_else_asks_for_their_cookies_just_now_are_read_all_the_same() -> None:
+    """Anybody does who lists them, as ss(8): they were taken for others by then, and up to half of them left out."""
+    for _ in range(10):
+        with Namespace() as home, ExitStack() as stack:
+            home.inside(partial(fill, stack, CROWD))
+            read = stack.enter_context(contextlib.closing(BpfWalker()))
+            home.inside(partial(read.enter, home.inode))
+            cookies = stack.enter_context(contextlib.closing(home.inside(Cookies)))
+            both = threading.Barrier(2)
+            asking = Task(partial(give_to_all, cookies, both))
+            both.wait()
+            sockets = Sockets()
+            assert read.read(sockets) == {}
+            assert asking.wait(SOON)
+            assert len(sockets) == 2 * CROWD
 
 
 @by_each

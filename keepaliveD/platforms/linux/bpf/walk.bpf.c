@@ -42,7 +42,7 @@ extern void *bpf_rdonly_cast(const void *address, __u32 type) __ksym; /* Linux 6
 
 #define AT(address, type) ((const type *)bpf_rdonly_cast((const void *)(address), bpf_core_type_id_kernel(type)))
 
-enum { ON, STOP }; /* what bpf_loop takes */
+enum { ON, STOP, AGAIN }; /* the first two are what bpf_loop takes */
 
 static __always_inline void enter_bucket(void)
 {
@@ -79,14 +79,18 @@ static __always_inline int record_socket(const struct tcp_sock *tp)
 		return ON;
 	fill(record, tp, place.now);
 	barrier(); /* or the compiler might not look again */
-	if (record->cookie == (__u64)common->skc_cookie.counter && is_wanted(common))
-		place.met++;
+	if (!is_wanted(common))
+		return ON;
+	if (record->cookie != (__u64)common->skc_cookie.counter)
+		return AGAIN; /* it is used anew, or somebody has just asked for its cookie */
+	place.met++;
 	return ON;
 }
 
 static int step(__u32 number, void *unused)
 {
 	const struct sock_common *common;
+	int next = ON;
 
 	(void)number, (void)unused;
 	if (place.node & IS_NULLS) {
@@ -99,10 +103,11 @@ static int step(__u32 number, void *unused)
 		return ON;
 	}
 	common = AT(place.node - bpf_core_field_offset(struct sock_common, skc_nulls_node), struct sock_common);
-	if (is_wanted(common) && record_socket(AT(common, struct tcp_sock)) == STOP)
-		return STOP;
-	place.node = (__u64)common->skc_nulls_node.next;
-	return ON;
+	if (is_wanted(common))
+		next = record_socket(AT(common, struct tcp_sock));
+	if (next == ON)
+		place.node = (__u64)common->skc_nulls_node.next;
+	return next == STOP ? STOP : ON;
 }
 
 /* Where the table is that the caller's network namespace uses: the host's, if it has none of its own. */
