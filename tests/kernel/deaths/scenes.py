@@ -395,6 +395,18 @@ def peers_own_firewall_rejects(play: Play) -> None:
     send(client)
 
 
+def bind_when_free(sock: socket, address: tuple[object, ...]) -> None:
+    """Another scene may have got the port meanwhile, for as long as it lasts."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return sock.bind(address)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
+
+
 @scene(server=Cause.PEER_RESTARTED)
 @scene(server=Cause.PEER_RESTARTED, family=AF_INET6)
 def peer_comes_back_on_the_same_port(play: Play) -> None:
@@ -403,7 +415,7 @@ def peer_comes_back_on_the_same_port(play: Play) -> None:
     address = client.getsockname()
     vanish(client)
     again = play.stack.enter_context(play.rig.client.inside(lambda: socket(family)))
-    again.bind(address)
+    bind_when_free(again, address)
     again.settimeout(PATIENCE)
     again.connect((SERVER[family], play.port))
 
