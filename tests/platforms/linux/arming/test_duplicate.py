@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,9 +42,8 @@ def test_a_value_that_the_kernel_refuses_is_an_error(pidfd: int) -> None:
 
 
 def test_what_is_no_socket_has_no_options(tmp_path: Path) -> None:
-    with (tmp_path / "file").open("w") as file, pytest.raises(OSError) as raised:  # noqa: PT011  # by its number
+    with (tmp_path / "file").open("w") as file, pytest.raises(OSError, match="Socket operation on non-socket"):
         Duplicate(file.fileno()).getsockopt(SOL_SOCKET, SO_KEEPALIVE)
-    assert raised.value.errno == errno.ENOTSOCK
 
 
 def test_a_descriptor_that_does_not_exist_has_no_duplicate(pidfd: int) -> None:
