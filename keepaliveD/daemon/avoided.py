@@ -30,8 +30,8 @@ class Avoided:
         if what[0] is Kind.NOTHING:
             return 0.0  # the worker had not written down what it touched
         before = self._pauses.pop(what, None)
-        is_long_ago = before is None or now > before.until + LONGEST_PAUSE
-        pause = PAUSE if before is None or is_long_ago else min(LONGEST_PAUSE, 2 * before.seconds)
+        recent = before if before and now <= before.until + LONGEST_PAUSE else None
+        pause = min(LONGEST_PAUSE, 2 * recent.seconds) if recent else PAUSE
         while len(self._pauses) >= MOST:
             del self._pauses[next(iter(self._pauses))]
         self._pauses[what] = _Pause(now + pause, pause)

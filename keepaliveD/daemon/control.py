@@ -222,7 +222,7 @@ class Control:
             return len(self._peers) < MOST_CLIENTS
         places = Counter((peer.rank, peer.user) for peer in self._peers.values() if peer.user != ROOT)
         its = places[rank, user]
-        if its >= MOST_OF_ONE_USER:
+        if sum(places[each, user] for each in Rank) >= MOST_OF_ONE_USER:
             return False
         if len(self._peers) < MOST_CLIENTS - KEPT_FOR_ROOT:
             return True
