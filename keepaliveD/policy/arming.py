@@ -22,10 +22,9 @@ from keepaliveD.model.keepalive import MAX_IDLE, TIMER_SLACK, Keepalive
 from keepaliveD.model.results import RETRIED, Arming, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, Switch, Timer
-from keepaliveD.policy.activity import Activity, find
+from keepaliveD.policy.activity import Activity, Consulted, find
 from keepaliveD.policy.choices import Orders, Recorded
 from keepaliveD.policy.connections import column, connections, owners_of, part, select
-from keepaliveD.policy.firewall import Consulted
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.meaning import ENOUGH
 from keepaliveD.policy.paths import in_network

@@ -8,7 +8,6 @@ near, or about which somebody wants to know.
 from __future__ import annotations
 
 import dataclasses
-import enum
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,26 +19,18 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.firewall import FLOW, Tracked
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets
 from keepaliveD.policy import turns
-from keepaliveD.policy.activity import ROUNDED, Activity, Between, put
+from keepaliveD.policy.activity import Activity, Between, Consulted, put
 from keepaliveD.policy.announce import lead
 from keepaliveD.policy.forecast import Forecast
 from keepaliveD.policy.judge import Judgement
 
+ROUNDED = 1.0  # seconds by which it may forget later than it says
 LEADS = 2  # before the cut: as many times the lead of a warning, so that a scan comes in between
 FEW, PART = 32, 2000  # at one scan: so many connections, or one of so many: at most 5 % of what the scan costs
 ROOM = 8  # times as many are looked at, the most urgent of each user
 
 FULL, RECOVERED = 0.9, 0.8  # shares of what it can track: from one on it is nearly full, below the other no more
 PAUSE = 3600.0  # seconds between reports of other network namespaces, of which anybody may make some that are full
-
-
-class Consulted(enum.IntEnum):
-    """Whether it was asked about a connection, in Activity.consulted."""
-
-    NEVER = 0
-    EARLIER = 1  # in a silence before this one
-    NOW = 2
-    UNANSWERED = 3  # now, while packets of this host were not answered: they refresh this firewall, not the path
 
 
 def to_ask(judgement: Judgement, activity: Activity, warn_before: float) -> tuple[list[AskFirewall], Activity]:

@@ -16,7 +16,8 @@ from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import TIMER_SLACK
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, Switch, Timer
-from keepaliveD.policy.activity import JIFFY, ON_THE_WAY, Activity, Between, heard_at
+from keepaliveD.policy.activity import Activity, Between
+from keepaliveD.policy.packets import JIFFY, ON_THE_WAY, heard_at
 from keepaliveD.policy.paths import Assigned
 
 SAME_PACKET = 0.5  # seconds by which two readings of one instant may differ

@@ -14,8 +14,9 @@ from keepaliveD.model.origin import Source
 from keepaliveD.model.rules import IPNetwork, Path
 from keepaliveD.model.sockets import SocketTable, shrunk
 from keepaliveD.policy import timers
-from keepaliveD.policy.activity import Activity, observe
+from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.forecast import Forecast, forecast
+from keepaliveD.policy.packets import observe
 from keepaliveD.policy.paths import Assigned, assign, ignored, shown_as
 
 Columns = TypeVar("Columns", Assigned, Activity, Forecast)

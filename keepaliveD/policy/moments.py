@@ -17,8 +17,8 @@ import numpy as np
 from keepaliveD.model.causes import Cause
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets
-from keepaliveD.policy.activity import ON_THE_WAY
 from keepaliveD.policy.facts import IDLE_AFTER
+from keepaliveD.policy.packets import ON_THE_WAY
 
 MOMENT = 60.0  # seconds between two moments, at least: a restart, a new route and a flapping link are over by then
 GIVES_UP = 1200.0  # seconds after which an outage has ended what was busy: 15 to 18 min as shipped (tcp_retries2)

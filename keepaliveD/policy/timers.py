@@ -8,7 +8,8 @@ import numpy as np
 
 from keepaliveD.model.keepalive import TIMER_SLACK
 from keepaliveD.model.sockets import Column, Indices, SocketTable, Switch, Timer
-from keepaliveD.policy.activity import Activity, heard_at
+from keepaliveD.policy.activity import Activity
+from keepaliveD.policy.packets import heard_at
 
 SAME_TIMER = 0.5  # seconds by which two readings of one expiry may differ
 

@@ -12,8 +12,9 @@ from keepaliveD.model.connections import Due, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import SocketTable, Switch, TcpState, Timer
-from keepaliveD.policy.activity import ON_THE_WAY, nothing_known
+from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.judge import Judgement, judge, with_bare_presumed
+from keepaliveD.policy.packets import ON_THE_WAY
 from tests.support.tables import CONFIGURED, FIREWALL, PROXY, Socket, idle, table, watch
 
 
