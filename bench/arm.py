@@ -23,8 +23,8 @@ from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.owners.holders import Holders
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 from keepaliveD.platforms.requests import directly
-from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.scans import ScanDecider
+from keepaliveD.policy.verdicts.judge import Judgement
 from keepaliveD.records.arming import ArmingRecord
 
 SOCKETS, PROCESSES = 10_000, 100

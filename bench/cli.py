@@ -18,7 +18,7 @@ from bench.daemon import CONFIGURATION, check
 from bench.hold import holding
 from bench.journal import full_of_deaths
 from bench.rows import Row, show
-from keepaliveD.cli.scraped import FRESH
+from keepaliveD.cli.metrics.scraped import FRESH
 
 CONNECTIONS = 10_000
 RUNS = 9

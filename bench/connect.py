@@ -19,7 +19,7 @@ from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.platforms.linux.bpf.connect import ConnectArmer, cgroup_root
 from keepaliveD.platforms.linux.owners.cgroups import Cgroups
-from keepaliveD.policy.connect import plan
+from keepaliveD.policy.arming.connect import plan
 
 ALL = plan([ArmRule("all", ArmAction.ENABLE, 180, 20, 31)], (), [NetworkPath("default", 240.0, ASSUMED)])
 

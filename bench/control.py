@@ -22,7 +22,7 @@ from bench.cli import daemon, served
 from bench.daemon import held
 from bench.hold import holding
 from bench.rows import Row, show
-from keepaliveD.cli.asking import ask, every
+from keepaliveD.cli.asking.asking import ask, every
 from keepaliveD.places import INTERFACE
 
 CONNECTIONS = 10_000

@@ -25,7 +25,7 @@ from keepaliveD.platforms.linux.bpf.deaths import DROP, PACKET, STATE, BpfDeaths
 from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors
 from keepaliveD.platforms.linux.deaths.reader import BpfReader
 from keepaliveD.platforms.linux.netstat import OpenEnds
-from keepaliveD.policy.autopsy import Autopsy, AutopsyRules
+from keepaliveD.policy.autopsy.autopsy import Autopsy, AutopsyRules
 
 STATISTICS = 51  # ns that they take themselves of each run: the least that empty programs took
 ROUNDS = 5

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.rows import Row, show
 from keepaliveD.config.catalogue import catalogue
-from keepaliveD.policy.path_evidence import Events, estimate, nothing_known, observe
+from keepaliveD.policy.timeouts.path_evidence import Events, estimate, nothing_known, observe
 
 EVENTS, PATHS, ROUNDS = 100_000, 8, 25
 

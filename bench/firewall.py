@@ -21,9 +21,9 @@ from keepaliveD.platforms.linux import selection
 from keepaliveD.platforms.linux.bpf.conntrack import BpfConntrack
 from keepaliveD.platforms.linux.reading.conntrack import nothing_faster
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
-from keepaliveD.policy.activity import nothing_known
-from keepaliveD.policy.firewall import learn, to_ask
-from keepaliveD.policy.judge import judge
+from keepaliveD.policy.verdicts.activity import nothing_known
+from keepaliveD.policy.verdicts.firewall import learn, to_ask
+from keepaliveD.policy.verdicts.judge import judge
 
 TRACK = "table inet track {\nchain in {\ntype filter hook input priority filter\nct state established accept\n}\n}\n"
 NEAR = Path("near", 60.0, Origin(Source.CONFIGURED, "bench"))  # all of them are

@@ -259,7 +259,7 @@ def test_a_command_line_that_starts_nothing_loads_nothing_heavy(program: str, li
 
 def test_why_beside_a_daemon_loads_nothing_that_it_does_not_need() -> None:
     """A person waits for it: OpenSSL for an entry's name, and what reads the catalogue, are 10 ms."""
-    loaded = loaded_by("keepaliveD.cli.explanation")
+    loaded = loaded_by("keepaliveD.cli.why.why")
     assert not loaded & {*HEAVY, "hashlib", "importlib.resources", "tempfile"}
 
 
@@ -271,5 +271,5 @@ def test_what_checks_the_configuration_does_not_stay_in_the_daemons_memory() -> 
 
 def test_a_command_that_looks_at_sockets_loads_nothing_that_it_does_not_need() -> None:
     """It starts anew each time that a person asks."""
-    loaded = loaded_by("keepaliveD.cli.why, keepaliveD.platforms.linux")
+    loaded = loaded_by("keepaliveD.cli.why.own_scan, keepaliveD.platforms.linux")
     assert not {name for name in loaded if within(name, "psutil") or within(name, "keepaliveD.platforms.linux.deaths")}

@@ -76,7 +76,7 @@ def _see(message: str) -> str:
 
 def _near(word: str, names: Iterable[str]) -> str:
     """Return the end of a sentence that offers the names nearest to a word."""
-    from keepaliveD.cli.nearest import did_you_mean  # loaded by a mistake alone
+    from keepaliveD.cli.targets.nearest import did_you_mean  # loaded by a mistake alone
 
     return did_you_mean(word, names)
 
@@ -187,7 +187,11 @@ def _fitted(line: str) -> Iterable[str]:
     if not os.isatty(2):
         return [line]
     try:
-        from keepaliveD.cli.fitting import INDENT, terminal_width, wrapped  # only here: other commands do without
+        from keepaliveD.cli.printing.fitting import (  # only here: other commands do without
+            INDENT,
+            terminal_width,
+            wrapped,
+        )
 
         return list(wrapped([line], terminal_width(sys.stderr), INDENT))
     except (ImportError, OSError, ValueError, AttributeError):  # what is short may be what it needs

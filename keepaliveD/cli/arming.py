@@ -14,10 +14,11 @@ from typing import Self
 
 import numpy as np
 
-from keepaliveD.cli import arguments, named, state, targets
-from keepaliveD.cli.fitting import say, tell
-from keepaliveD.cli.nearest import LISTS, NOTHING, Besides
-from keepaliveD.cli.running import elsewhere, its_file, running, show_it
+from keepaliveD.cli import arguments, state
+from keepaliveD.cli.asking.running import elsewhere, its_file, running, show_it
+from keepaliveD.cli.printing.fitting import say, tell
+from keepaliveD.cli.targets import named, targets
+from keepaliveD.cli.targets.nearest import LISTS, NOTHING, Besides
 from keepaliveD.cli.worker import Asking, in_worker
 from keepaliveD.config import Config, load
 from keepaliveD.config.units import with_suffix
@@ -49,11 +50,11 @@ from keepaliveD.model.text import printable, quoted
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.requests import scan
-from keepaliveD.policy.activity import nothing_known
-from keepaliveD.policy.arming import by_hand
-from keepaliveD.policy.connections import with_cookies
-from keepaliveD.policy.judge import Judgement, judge
-from keepaliveD.policy.meaning import ENOUGH
+from keepaliveD.policy.arming.arming import by_hand
+from keepaliveD.policy.arming.meaning import ENOUGH
+from keepaliveD.policy.verdicts.activity import nothing_known
+from keepaliveD.policy.verdicts.connections import with_cookies
+from keepaliveD.policy.verdicts.judge import Judgement, judge
 from keepaliveD.records.both import Records
 
 AUTO = "auto"

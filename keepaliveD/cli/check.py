@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from keepaliveD.cli import arguments, report, running
-from keepaliveD.cli.fitting import tell
+from keepaliveD.cli import arguments, report
+from keepaliveD.cli.asking import running
+from keepaliveD.cli.printing.fitting import tell
 from keepaliveD.config import Config, doubts, load
 from keepaliveD.daemon.apart import Apart
 from keepaliveD.model.errors import Exit, Misuse, Refusal, Unsupported

@@ -12,12 +12,12 @@ from pathlib import Path
 from keepaliveD.cli import arguments
 
 COMMANDS = {  # what each does, and the module that does it, which is loaded for this command alone
-    "status": ("status", "show the settings, the units at risk, and what is wrong"),
+    "status": ("status.status", "show the settings, the units at risk, and what is wrong"),
     "monitor": ("monitor", "print what the daemon logs, as it comes"),
     "sockets": ("sockets", "list connections, with the verdict and the next packet of each"),
-    "watch": ("watch", "show connections live, those at risk first, by the seconds left"),
-    "metrics": ("metrics", "print metrics for Prometheus"),
-    "why": ("explanation", "explain connections: what becomes of each, why, and what would help"),
+    "watch": ("watch.watch", "show connections live, those at risk first, by the seconds left"),
+    "metrics": ("metrics.metrics", "print metrics for Prometheus"),
+    "why": ("why.why", "explain connections: what becomes of each, why, and what would help"),
     "paths": ("paths", "list paths, with idle timeout and connections of each"),
     "presets": ("paths", "list products with their factory-default idle timeouts"),
     "check": ("check", "check the configuration and explain what it means"),
@@ -25,9 +25,9 @@ COMMANDS = {  # what each does, and the module that does it, which is loaded for
     "arm": ("arming", "switch keepalive on, or shorten it, in open connections"),
     "disarm": ("arming", "restore all sockets armed since boot, unless they were changed since"),
     "undo": ("undo", "undo what the daemon or a person changed: settings and sockets, all or some"),
-    "measure": ("measure", "measure when a path forgets a quiet connection, by connections of its own"),
-    "log": ("changes", "list what was changed, when and by whom"),
-    "deaths": ("deaths", "list connections that ended, with the cause of each"),
+    "measure": ("measure.measure", "measure when a path forgets a quiet connection, by connections of its own"),
+    "log": ("history.changes", "list what was changed, when and by whom"),
+    "deaths": ("history.deaths", "list connections that ended, with the cause of each"),
     "restore": ("restore", "restore the system settings that a killed daemon left behind"),
 }
 ORDERS = ("order", "fix", "write")  # options of commands that change something
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
 def _do(options: argparse.Namespace, root: Path) -> int | None:
     """Run the command, where need be in the state directory of the daemon that answers."""
     if getattr(options, "state_dir", root) is None:
-        from keepaliveD.cli import running  # these commands load it in any case
+        from keepaliveD.cli.asking import running  # these commands load it in any case
 
         options.state_dir = running.state_directory(root)
     status: int | None = options.command(options, root)

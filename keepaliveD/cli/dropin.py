@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from keepaliveD.cli import files
-from keepaliveD.cli.fitting import tell
+from keepaliveD.cli.printing.fitting import tell
 from keepaliveD.config import doubts, load
 from keepaliveD.config.drop_ins import escaped
 from keepaliveD.model.errors import ConfigError, NoInput, StateError

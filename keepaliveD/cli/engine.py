@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from keepaliveD.cli import arguments, running
+from keepaliveD.cli import arguments
+from keepaliveD.cli.asking import running
 from keepaliveD.config import load
 from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.rules import Watching

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from keepaliveD.cli import state, table
+from keepaliveD.cli import state
+from keepaliveD.cli.printing import table
 from keepaliveD.daemon import interface
 from keepaliveD.daemon.control import Control
 from keepaliveD.daemon.daemon import Daemon, restoring

@@ -9,9 +9,9 @@ from pathlib import Path
 from syslog import LOG_WARNING
 from typing import Any
 
-from keepaliveD.cli import running
-from keepaliveD.cli.asking import control_socket, listen
-from keepaliveD.cli.fitting import terminal_width, wrapped
+from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking.asking import control_socket, listen
+from keepaliveD.cli.printing.fitting import terminal_width, wrapped
 from keepaliveD.model.errors import NoInput
 from keepaliveD.model.text import printable
 

@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keepaliveD.cli import arguments, daemons_view, running, table
-from keepaliveD.cli.asking import ask as ask_daemon
-from keepaliveD.cli.asking import control_socket
-from keepaliveD.cli.fitting import tell
+from keepaliveD.cli import arguments
+from keepaliveD.cli.asking import daemons_view, running
+from keepaliveD.cli.asking.asking import ask as ask_daemon
+from keepaliveD.cli.asking.asking import control_socket
+from keepaliveD.cli.printing import table
+from keepaliveD.cli.printing.fitting import tell
 from keepaliveD.cli.worker import in_worker, look
 from keepaliveD.config import load
 from keepaliveD.config.catalogue import catalogue
@@ -27,8 +29,8 @@ from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Unwatched
 from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
-from keepaliveD.policy.judge import count_by_path
-from keepaliveD.policy.meaning import longest
+from keepaliveD.policy.arming.meaning import longest
+from keepaliveD.policy.verdicts.judge import count_by_path
 
 VERDICTS = (Verdict.CUT, Verdict.BARE, Verdict.LATE, Verdict.UNKNOWN, Verdict.SAFE)  # the worst first
 OF_SCAN = ("PATH", "TIMEOUT", "COUNTS", "KEEPALIVE", *(verdict.name for verdict in VERDICTS))

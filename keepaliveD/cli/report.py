@@ -10,7 +10,7 @@ from keepaliveD.model.connections import WhatCounts
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.rules import Path
 from keepaliveD.model.text import printable
-from keepaliveD.policy.meaning import explain, probes_before, traffic
+from keepaliveD.policy.arming.meaning import explain, probes_before, traffic
 
 SOCKETS = (100, 10_000)  # for which the traffic is told
 

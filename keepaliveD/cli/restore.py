@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from keepaliveD.cli import arguments, state
-from keepaliveD.cli.fitting import say
-from keepaliveD.cli.running import elsewhere
+from keepaliveD.cli.asking.running import elsewhere
+from keepaliveD.cli.printing.fitting import say
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.log import entries
 from keepaliveD.model.actions import Outcome

@@ -12,13 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from keepaliveD.cli import arguments, daemons_view, running, table, units, unwatched
-from keepaliveD.cli.columns import EACH, GROUPS, MORE, grouped
-from keepaliveD.cli.daemons_view import View
-from keepaliveD.cli.fitting import tell
-from keepaliveD.cli.named import number
-from keepaliveD.cli.nearest import did_you_mean, processes
-from keepaliveD.cli.targets import PROC
+from keepaliveD.cli import arguments
+from keepaliveD.cli.asking import daemons_view, running, unwatched
+from keepaliveD.cli.asking.daemons_view import View
+from keepaliveD.cli.printing import table
+from keepaliveD.cli.printing.columns import EACH, GROUPS, MORE, grouped
+from keepaliveD.cli.printing.fitting import tell
+from keepaliveD.cli.targets import units
+from keepaliveD.cli.targets.named import number
+from keepaliveD.cli.targets.nearest import did_you_mean, processes
+from keepaliveD.cli.targets.targets import PROC
 from keepaliveD.cli.worker import in_worker, look
 from keepaliveD.config import load
 from keepaliveD.config.units import with_suffix
@@ -31,8 +34,8 @@ from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.requests import find_owners
-from keepaliveD.policy.arming import concerned, matches_owner
-from keepaliveD.policy.connections import connections, order_of_urgency
+from keepaliveD.policy.arming.arming import concerned, matches_owner
+from keepaliveD.policy.verdicts.connections import connections, order_of_urgency
 
 SUBFLOWS = 'connections marked (MPTCP) are subflows and cannot be armed: requires watch.engine = "bpf"'
 WIDE = "--wide"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from keepaliveD.cli import arguments, running
+from keepaliveD.cli import arguments
+from keepaliveD.cli.asking import running
 from keepaliveD.model.errors import NoInput, Refusal
 from keepaliveD.model.text import printable
 from keepaliveD.places import DEFAULT_FILE
@@ -43,7 +44,7 @@ def unrecorded(platform: Platform, daemon: int, root: Path) -> str:
 def _may_arm_at_connect(daemon: int, root: Path) -> bool:
     """Return whether a daemon may arm at connect, as it is configured; True where that cannot be told."""
     from keepaliveD.config import load  # with pydantic
-    from keepaliveD.policy.connect import plan
+    from keepaliveD.policy.arming.connect import plan
 
     file = running.configuration(daemon, root)
     try:

@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from keepaliveD.cli import arguments, arming, named, running, state
-from keepaliveD.cli.asking import ask
-from keepaliveD.cli.fitting import continued, say, terminal_width
-from keepaliveD.cli.nearest import Besides
+from keepaliveD.cli import arguments, arming, state
+from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking.asking import ask
+from keepaliveD.cli.printing.fitting import continued, say, terminal_width
 from keepaliveD.cli.starting import how_to_start
+from keepaliveD.cli.targets import named
+from keepaliveD.cli.targets.nearest import Besides
 from keepaliveD.config import Config, load
 from keepaliveD.config.files import read
 from keepaliveD.daemon.settings import SystemSettings
@@ -28,9 +30,9 @@ from keepaliveD.model.text import printable
 from keepaliveD.places import DEFAULT_FILE
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
-from keepaliveD.policy.activity import nothing_known
-from keepaliveD.policy.arming import matches_owner
-from keepaliveD.policy.judge import judge
+from keepaliveD.policy.arming.arming import matches_owner
+from keepaliveD.policy.verdicts.activity import nothing_known
+from keepaliveD.policy.verdicts.judge import judge
 from keepaliveD.records.settings import SettingsRecord
 
 ALL = "all"

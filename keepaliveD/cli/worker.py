@@ -6,15 +6,15 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 
-from keepaliveD.cli.fitting import tell
+from keepaliveD.cli.printing.fitting import tell
 from keepaliveD.config import Config
 from keepaliveD.daemon.workers import Hang, Workers
 from keepaliveD.model.rules import IPNetwork, Watching
 from keepaliveD.platforms.base import Opener
 from keepaliveD.platforms.clock import now
 from keepaliveD.platforms.requests import Open, Result, Steps, scan, with_firewall
-from keepaliveD.policy.activity import nothing_known
-from keepaliveD.policy.judge import Judgement, judge, with_bare_presumed
+from keepaliveD.policy.verdicts.activity import nothing_known
+from keepaliveD.policy.verdicts.judge import Judgement, judge, with_bare_presumed
 
 
 class Asking:

@@ -12,7 +12,7 @@ from keepaliveD.model.duration import span
 from keepaliveD.model.origin import Source
 from keepaliveD.model.rules import IPNetwork, Path
 from keepaliveD.model.text import quoted
-from keepaliveD.policy.meaning import ENOUGH, probes_before
+from keepaliveD.policy.arming.meaning import ENOUGH, probes_before
 
 A_DAY = datetime.timedelta(days=1)  # by which the date in another time zone may differ
 

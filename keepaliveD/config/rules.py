@@ -13,9 +13,9 @@ from keepaliveD.model.duration import exact, span
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Path
 from keepaliveD.model.text import beginning_of, quoted
-from keepaliveD.policy.arming import times
-from keepaliveD.policy.connect import ConnectPlan, plan
-from keepaliveD.policy.meaning import ENOUGH, fits, probes_before
+from keepaliveD.policy.arming.arming import times
+from keepaliveD.policy.arming.connect import ConnectPlan, plan
+from keepaliveD.policy.arming.meaning import ENOUGH, fits, probes_before
 
 EFFECTS = {
     ArmAction.OBSERVE: "changes nothing",

@@ -22,12 +22,12 @@ from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.base import AtConnect
 from keepaliveD.platforms.requests import ChangeSocketSettings, ReadSocketSettings, Steps, find_owners
-from keepaliveD.policy.arming import by_rules
-from keepaliveD.policy.choices import Orders, Recorded, how_to_arm, how_to_disarm, targets, what_became
-from keepaliveD.policy.connections import column, part, select
-from keepaliveD.policy.judge import Judgement
-from keepaliveD.policy.shared import Entry, Shared, are_among, are_armed, shared
-from keepaliveD.policy.socket_settings import as_chosen
+from keepaliveD.policy.arming.arming import by_rules
+from keepaliveD.policy.arming.choices import Orders, Recorded, how_to_arm, how_to_disarm, targets, what_became
+from keepaliveD.policy.arming.shared import Entry, Shared, are_among, are_armed, shared
+from keepaliveD.policy.arming.socket_settings import as_chosen
+from keepaliveD.policy.verdicts.connections import column, part, select
+from keepaliveD.policy.verdicts.judge import Judgement
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.entries import Whose
 

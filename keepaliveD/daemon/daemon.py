@@ -59,12 +59,12 @@ from keepaliveD.model.sockets import Column
 from keepaliveD.model.status import Status
 from keepaliveD.platforms.base import DeathWatch, Platform, Tuner
 from keepaliveD.platforms.requests import Open, Steps, find_owners, scan
-from keepaliveD.policy.activity import nothing_known
-from keepaliveD.policy.connect import plan
+from keepaliveD.policy.answers.listing import Listed, Lister
+from keepaliveD.policy.arming.connect import plan
 from keepaliveD.policy.decider import Decider
-from keepaliveD.policy.judge import judge
-from keepaliveD.policy.listing import Listed, Lister
-from keepaliveD.policy.totals import totals
+from keepaliveD.policy.verdicts.activity import nothing_known
+from keepaliveD.policy.verdicts.judge import judge
+from keepaliveD.policy.verdicts.totals import totals
 from keepaliveD.records.both import Records
 from keepaliveD.records.settings import SettingsRecord
 

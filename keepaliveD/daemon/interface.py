@@ -28,8 +28,8 @@ from keepaliveD.model.rules import Path
 from keepaliveD.model.snapshot import AtRisk, Ended, Snapshot
 from keepaliveD.model.sockets import ALL_WATCHED, OWN, Unwatched
 from keepaliveD.places import INTERFACE
-from keepaliveD.policy.listing import Listed, page
-from keepaliveD.policy.remembered import some_remembered
+from keepaliveD.policy.answers.listing import Listed, page
+from keepaliveD.policy.answers.remembered import some_remembered
 
 MOST_ENDS = 100  # paths and units whose ends are told
 FEW = 256  # namespaces in a reply

@@ -30,7 +30,7 @@ from keepaliveD.model.questions import (
 )
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.places import INTERFACE
-from keepaliveD.policy.questions import Explanation
+from keepaliveD.policy.answers.questions import Explanation
 
 MAX_COOKIE = 2**64 - 1
 MAX_PORT = 65535

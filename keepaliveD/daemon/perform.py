@@ -39,8 +39,8 @@ from keepaliveD.platforms.requests import (
     look,
     look_into,
 )
-from keepaliveD.policy.connect import ConnectPlan
-from keepaliveD.policy.judge import Judgement
+from keepaliveD.policy.arming.connect import ConnectPlan
+from keepaliveD.policy.verdicts.judge import Judgement
 from keepaliveD.records.both import Records
 
 

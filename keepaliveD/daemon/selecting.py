@@ -14,7 +14,7 @@ from keepaliveD.daemon.varlink import Parameters, invalid
 from keepaliveD.model.patterns import Patterns, has_wildcards
 from keepaliveD.model.plain import VERDICTS
 from keepaliveD.model.rules import ArmAction, ArmRule
-from keepaliveD.policy.listing import Selection
+from keepaliveD.policy.answers.listing import Selection
 
 FILTERS = dict.fromkeys(("units", "verdicts", "paths", "peers", "ports", "users", "namespaces"), list)
 MOST = 16  # values of a filter

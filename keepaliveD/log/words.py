@@ -8,7 +8,7 @@ from keepaliveD.model.connections import Connection
 from keepaliveD.model.duration import exact, span
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.text import quoted
-from keepaliveD.policy.meaning import longest
+from keepaliveD.policy.arming.meaning import longest
 
 THIS_NAMESPACE = "this network namespace"  # of who has scanned
 

@@ -13,10 +13,10 @@ from keepaliveD.measuring.greeting import AFTERWARDS, Request
 from keepaliveD.measuring.opening import Refused, Target, absence, open_connection
 from keepaliveD.measuring.sweep import End, sweep
 from keepaliveD.model.errors import KernelError, NotPermitted, Refusal
-from keepaliveD.policy import measurement as policy
-from keepaliveD.policy.kept import CONVINCING, Kept, keepalive_helps, proving_age
-from keepaliveD.policy.measurement import Bracket, EndOfSilence, How, Limits, PlannedTest, Result, Seen, Side
-from keepaliveD.policy.rounds import cut_short, duration, next_round
+from keepaliveD.policy.measuring import measurement as policy
+from keepaliveD.policy.measuring.kept import CONVINCING, Kept, keepalive_helps, proving_age
+from keepaliveD.policy.measuring.measurement import Bracket, EndOfSilence, How, Limits, PlannedTest, Result, Seen, Side
+from keepaliveD.policy.measuring.rounds import cut_short, duration, next_round
 
 RATE = 20.0  # new connections a second
 TICK = 1.0  # seconds between two looks at a quiet connection

@@ -14,7 +14,7 @@ import time
 
 from keepaliveD.measuring.connection import Connection
 from keepaliveD.measuring.hops import IP_RECVERR, IPV6_RECVERR, POLL
-from keepaliveD.policy.tomography import HopAnswer
+from keepaliveD.policy.measuring.tomography import HopAnswer
 
 PATIENCE = 3.5  # seconds for an answer, in which the kernel sends the end five times; longer where the round trip is
 ROUND_TRIPS = 8  # in which the kernel sends the end again, and an answer comes

@@ -12,9 +12,9 @@ from keepaliveD.measuring.greeting import Request
 from keepaliveD.measuring.hops import count_devices, name_devices
 from keepaliveD.measuring.measurement import RATE, TICK, Measurement, life
 from keepaliveD.measuring.post_mortem import PATIENCE, end_within
-from keepaliveD.policy import tomography as policy
-from keepaliveD.policy.measurement import EndOfSilence, PlannedTest
-from keepaliveD.policy.tomography import Device, HopAnswer, HopPlan, HopResult
+from keepaliveD.policy.measuring import tomography as policy
+from keepaliveD.policy.measuring.measurement import EndOfSilence, PlannedTest
+from keepaliveD.policy.measuring.tomography import Device, HopAnswer, HopPlan, HopResult
 
 FORGOTTEN = 1.1  # of the silence that was fatal: after this one all connections are surely forgotten
 ATTEMPTS = 3  # at a test, until it shows something

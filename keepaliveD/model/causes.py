@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 
+IDLE_AFTER = 2.0  # seconds without a packet: a busy connection has shorter silences
+
 
 class Cause(enum.IntEnum):
     """What ended a connection. `key` is its name in the journal and the configuration, `label` the one for people."""

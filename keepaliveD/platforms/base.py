@@ -16,7 +16,7 @@ from keepaliveD.model.results import Armed
 from keepaliveD.model.routes import Route
 from keepaliveD.model.rules import Roles, Watching
 from keepaliveD.model.sockets import Column, SocketTable
-from keepaliveD.policy.connect import ConnectPlan
+from keepaliveD.policy.arming.connect import ConnectPlan
 
 
 class Tuner(Protocol):

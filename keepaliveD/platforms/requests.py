@@ -22,11 +22,11 @@ from keepaliveD.model.routes import Route
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Column, SocketTable
 from keepaliveD.platforms.base import Session
-from keepaliveD.policy import firewall
-from keepaliveD.policy.activity import Activity
-from keepaliveD.policy.choices import targets
-from keepaliveD.policy.connections import column, with_owners
-from keepaliveD.policy.judge import Judgement, judged_anew
+from keepaliveD.policy.arming.choices import targets
+from keepaliveD.policy.verdicts import firewall
+from keepaliveD.policy.verdicts.activity import Activity
+from keepaliveD.policy.verdicts.connections import column, with_owners
+from keepaliveD.policy.verdicts.judge import Judgement, judged_anew
 
 Result = TypeVar("Result")
 

@@ -12,7 +12,7 @@ from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Column, Sockets, SocketTable
 from keepaliveD.platforms.base import Session
-from keepaliveD.policy.connect import ConnectPlan
+from keepaliveD.policy.arming.connect import ConnectPlan
 
 CANNOT_ARM = (
     "sockets of other programs can be armed only on Linux; "

@@ -9,9 +9,10 @@ from keepaliveD.model.errors import Refusal, unexpected
 from keepaliveD.model.events import Asked
 from keepaliveD.model.questions import Asker, MeasuringThese, ReloadNow, RestoreThese, ScanNow
 from keepaliveD.model.rules import Rules
-from keepaliveD.policy import firewall, questions
-from keepaliveD.policy.judge import Judgement, judged_anew
+from keepaliveD.policy.answers import questions
 from keepaliveD.policy.scans import ScanDecider
+from keepaliveD.policy.verdicts import firewall
+from keepaliveD.policy.verdicts.judge import Judgement, judged_anew
 
 
 class Waiters:

@@ -67,16 +67,16 @@ from keepaliveD.model.rules import Rules
 from keepaliveD.model.snapshot import AtRisk
 from keepaliveD.model.sockets import Sockets, SocketTable
 from keepaliveD.model.status import Status
-from keepaliveD.policy.activity import nothing_known
-from keepaliveD.policy.at_risk import at_risk
 from keepaliveD.policy.clients import Clients
-from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.ended import EndedDecider
-from keepaliveD.policy.judge import Judgement, count, judge, with_bare_presumed
 from keepaliveD.policy.logged import Logged, log
-from keepaliveD.policy.measured import without_measured
 from keepaliveD.policy.scan_times import ScanTimes
 from keepaliveD.policy.scans import ScanDecider
+from keepaliveD.policy.verdicts.activity import nothing_known
+from keepaliveD.policy.verdicts.at_risk import at_risk
+from keepaliveD.policy.verdicts.connections import by_urgency
+from keepaliveD.policy.verdicts.judge import Judgement, count, judge, with_bare_presumed
+from keepaliveD.policy.verdicts.measured import without_measured
 
 NOTHING_SEEN = SocketTable(Sockets(), 0.0)
 LONGEST_STOP = 30.0  # seconds in which sockets are put back at the end, while the worker goes on

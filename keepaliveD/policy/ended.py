@@ -12,11 +12,11 @@ from keepaliveD.model.findings import Finding
 from keepaliveD.model.reports import ReportDeaths, ReportEvidence
 from keepaliveD.model.routes import SeenByRoute
 from keepaliveD.model.rules import Path, Rules
-from keepaliveD.policy.activity import Activity
-from keepaliveD.policy.autopsy import Autopsy, AutopsyRules
-from keepaliveD.policy.connections import owners_in
-from keepaliveD.policy.judge import Judgement
+from keepaliveD.policy.autopsy.autopsy import Autopsy, AutopsyRules
 from keepaliveD.policy.logged import log
+from keepaliveD.policy.verdicts.activity import Activity
+from keepaliveD.policy.verdicts.connections import owners_in
+from keepaliveD.policy.verdicts.judge import Judgement
 
 MOST_DEATHS = 100  # that are kept for who asks
 

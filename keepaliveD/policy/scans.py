@@ -15,13 +15,15 @@ from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportNearl
 from keepaliveD.model.results import RETRIED, ArmingResult
 from keepaliveD.model.rules import Path, Rules
 from keepaliveD.model.sockets import ALL_WATCHED, Bools, SocketTable
-from keepaliveD.policy import activity, announce, arming, firewall, gaps, idle_times
-from keepaliveD.policy.activity import Activity
-from keepaliveD.policy.connections import select
-from keepaliveD.policy.forecast import Forecast
-from keepaliveD.policy.judge import Judgement, judge
-from keepaliveD.policy.suspension import LASTING, Suspension, refused
+from keepaliveD.policy import gaps
+from keepaliveD.policy.arming import arming
+from keepaliveD.policy.arming.suspension import LASTING, Suspension, refused
 from keepaliveD.policy.sysctls import SystemKeepalive
+from keepaliveD.policy.verdicts import activity, announce, firewall, idle_times
+from keepaliveD.policy.verdicts.activity import Activity
+from keepaliveD.policy.verdicts.connections import select
+from keepaliveD.policy.verdicts.forecast import Forecast
+from keepaliveD.policy.verdicts.judge import Judgement, judge
 
 VERDICTS = {int(verdict): verdict for verdict in Verdict}
 

@@ -9,8 +9,8 @@ from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.reports import ReportDrift, ReportRewriter, ReportStricter
 from keepaliveD.model.rules import OnDrift, Roles
+from keepaliveD.policy.arming.strictness import keep_stricter
 from keepaliveD.policy.repeats import Repeats
-from keepaliveD.policy.strictness import keep_stricter
 
 FIRST_RETRY = 1.0  # seconds after which what was refused is tried again, then twice as many, and so on
 LONGEST_RETRY = 300.0  # seconds

@@ -36,8 +36,8 @@ from keepaliveD.model.errors import Busy, NotPermitted, Refusal, StateError
 from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Mark
 from keepaliveD.model.sockets import Bools, Column
-from keepaliveD.policy.choices import Recorded
-from keepaliveD.policy.shared import Entry, Shared, are_among, shared
+from keepaliveD.policy.arming.choices import Recorded
+from keepaliveD.policy.arming.shared import Entry, Shared, are_among, shared
 from keepaliveD.records.directory import StateDirectory, permitting
 from keepaliveD.records.entries import LEFT_ALONE, NOTHING, Entries, Whose
 from keepaliveD.records.files import open_new, open_own, why_strange

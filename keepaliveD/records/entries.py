@@ -9,7 +9,7 @@ import numpy as np
 
 from keepaliveD.model.results import Mark
 from keepaliveD.model.sockets import Bools, Column
-from keepaliveD.policy.shared import Entry, Shared, cookies_of, shared
+from keepaliveD.policy.arming.shared import Entry, Shared, cookies_of, shared
 
 ROW = np.dtype(
     [

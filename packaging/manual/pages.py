@@ -18,7 +18,7 @@ import settings
 from commandline import Argument, Command
 
 from keepaliveD import __version__
-from keepaliveD.cli.table import HEADINGS
+from keepaliveD.cli.printing.table import HEADINGS
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.config.document import REPEATED
 from keepaliveD.daemon.signals import ALL

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.cli import arming as command
-from keepaliveD.cli import targets, undo
+from keepaliveD.cli import undo
 from keepaliveD.cli.ctl import main
+from keepaliveD.cli.targets import targets
 from keepaliveD.config import files
 from keepaliveD.log.entries import Entry
 from keepaliveD.model.arming import Access

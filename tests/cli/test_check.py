@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.cli import check as check_module
-from keepaliveD.cli import running
+from keepaliveD.cli.asking import running
 from keepaliveD.cli.ctl import main
 from keepaliveD.model.errors import Exit
 

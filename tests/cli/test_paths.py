@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.cli import ctl, paths, table
+from keepaliveD.cli import ctl, paths
+from keepaliveD.cli.printing import table
 from keepaliveD.config import load
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.daemon import interface

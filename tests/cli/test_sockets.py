@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.cli import sockets as command
-from keepaliveD.cli import units
 from keepaliveD.cli.ctl import main
+from keepaliveD.cli.targets import units
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import KernelError
 from keepaliveD.model.sockets import TcpState, Timer

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.cli import arming, restore, running
+from keepaliveD.cli import arming, restore
 from keepaliveD.cli import undo as command
+from keepaliveD.cli.asking import running
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.cli.undo import redo

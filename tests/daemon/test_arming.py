@@ -23,8 +23,8 @@ from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.sockets import Column, SocketTable, Timer
 from keepaliveD.platforms.base import Platform, Session
-from keepaliveD.policy.activity import nothing_known
-from keepaliveD.policy.judge import Judgement, judge
+from keepaliveD.policy.verdicts.activity import nothing_known
+from keepaliveD.policy.verdicts.judge import Judgement, judge
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import file_name
 from tests.support.fakes import (
@@ -833,7 +833,7 @@ def test_to_disarm_many_no_object_is_made_of_each(stage: Stage, monkeypatch: pyt
     """A million of them take a gigabyte and several seconds, in which the daemon is to end."""
     three = tuple(dataclasses.replace(BARE, cookie=cookie) for cookie in (1, 2, 3))
     performer(stage).perform(Arm(three, wishes(ENABLE)))
-    monkeypatch.setattr("keepaliveD.policy.connections.connections", None)
+    monkeypatch.setattr("keepaliveD.policy.verdicts.connections.connections", None)
     outcome = performer(stage).disarm(look(1, 2, 3, 4))
     assert [(each.result, len(each.connections)) for each in outcome.armings] == [(ArmingResult.DISARMED, 3)]
     assert set(stage.armer.stands.values()) == {OFF}

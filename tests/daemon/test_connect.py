@@ -17,7 +17,7 @@ from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import Armed, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.platforms.base import Unpinned
-from keepaliveD.policy.connect import Opening
+from keepaliveD.policy.arming.connect import Opening
 from tests.support.fakes import Stage
 from tests.support.tables import idle
 

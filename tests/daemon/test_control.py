@@ -51,9 +51,9 @@ from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.routes import Route, SeenByRoute
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.snapshot import Kind, LastScan, Setting, Snapshot, Totals
-from keepaliveD.policy import remembered as policy_remembered
-from keepaliveD.policy.listing import FEW
-from keepaliveD.policy.remembered import remembered
+from keepaliveD.policy.answers import remembered as policy_remembered
+from keepaliveD.policy.answers.listing import FEW
+from keepaliveD.policy.answers.remembered import remembered
 from tests.support.ends import FORGOTTEN_BY_REJECT, alike
 from tests.support.examples import examples
 from tests.support.host import NOW, FakeHost

@@ -19,7 +19,7 @@ from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThese,
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.model.sockets import Timer
-from keepaliveD.policy.questions import MOST_EXPLAINED, Explanation
+from keepaliveD.policy.answers.questions import MOST_EXPLAINED, Explanation
 from tests.support.fakes import OFF, FakeWatcher, Stage
 from tests.support.tables import FIREWALL, idle
 

@@ -17,11 +17,12 @@ from keepaliveD.model.rules import OnDrift, Path, Rules, Watching
 from keepaliveD.model.sockets import Indices
 from keepaliveD.platforms.base import Platform, Session
 from keepaliveD.platforms.requests import FindOwners
-from keepaliveD.policy import connections, scans
-from keepaliveD.policy.activity import nothing_known
-from keepaliveD.policy.connections import select, with_owners
-from keepaliveD.policy.judge import Judgement, judge
-from keepaliveD.policy.measured import without_measured
+from keepaliveD.policy import scans
+from keepaliveD.policy.verdicts import connections
+from keepaliveD.policy.verdicts.activity import nothing_known
+from keepaliveD.policy.verdicts.connections import select, with_owners
+from keepaliveD.policy.verdicts.judge import Judgement, judge
+from keepaliveD.policy.verdicts.measured import without_measured
 from tests.support.fakes import FakeAtConnect, FakeTuner
 from tests.support.tables import CONFIGURED, idle, table
 

@@ -128,7 +128,7 @@ def test_what_the_code_knows_stands_in_the_documents(tmp_path: Path) -> None:
         assert text(tmp_path / document.relative_to(ROOT)) == text(document), "run script/docs --write"
 
 
-SCREENS = {"status": "overview.py", "why": "page.py"}  # which module of the command line words it
+SCREENS = {"status": "status/overview.py", "why": "why/page.py"}  # which module of the command line words it
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -143,7 +143,7 @@ def test_a_screen_shows_the_facts_that_the_program_shows(screen: str) -> None:
 
 def test_every_fact_of_a_measurement_is_explained() -> None:
     """A fact of `keepalivectl measure` begins with its label."""
-    labels = set(re.findall(r'yield "([a-z ]+)", ', text(ROOT / "keepaliveD/cli/measured.py")))
+    labels = set(re.findall(r'yield "([a-z ]+)", ', text(ROOT / "keepaliveD/cli/measure/measured.py")))
     assert len(labels) > 8
     assert labels <= set(spans(text(ROOT / "docs/paths.md"))) | {"stopped by"}  # which is in a block there
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from keepaliveD.cli.columns import EACH, MORE
+from keepaliveD.cli.printing.columns import EACH, MORE
 from tests.handbook.documents import DOCUMENTS, text
 from tests.handbook.pictures import PICTURES, RECORDED, picture, screen, words
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from keepaliveD.cli.asking import ask
+from keepaliveD.cli.asking.asking import ask
 from keepaliveD.model.sockets import OWN
 from tests.support.loopback import FORGOTTEN, LASTING, Host, by, everywhere, forgetful, near_end, settings
 from tests.support.patience import SOON, wait_for

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from socket import AF_INET, AF_INET6
 
-from keepaliveD.policy.moments import MOMENT
+from keepaliveD.policy.timeouts.moments import MOMENT
 from tests.kernel.test_rescue import all_speak
 from tests.support.patience import SOON
 from tests.support.processes import CTL, Daemon, Home, Program, configuration, program

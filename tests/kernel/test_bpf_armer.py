@@ -31,9 +31,9 @@ from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.platforms.linux.bpf import armer, libbpf
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
-from keepaliveD.policy.activity import nothing_known
-from keepaliveD.policy.connections import connections
-from keepaliveD.policy.judge import judge
+from keepaliveD.policy.verdicts.activity import nothing_known
+from keepaliveD.policy.verdicts.connections import connections
+from keepaliveD.policy.verdicts.judge import judge
 from tests.kernel.test_engines import cookie
 from tests.support import walk
 from tests.support.rig import TIME, Namespace

@@ -33,8 +33,8 @@ from keepaliveD.platforms.linux.bpf.connect import PROGRAM as PROGRAM_NAME
 from keepaliveD.platforms.linux.bpf.pins import Pins
 from keepaliveD.platforms.linux.capabilities import SYS_ADMIN
 from keepaliveD.platforms.linux.owners.cgroups import Cgroup
-from keepaliveD.policy.arming import times
-from keepaliveD.policy.connect import MOST_OPENINGS, plan
+from keepaliveD.policy.arming.arming import times
+from keepaliveD.policy.arming.connect import MOST_OPENINGS, plan
 from tests.support.armed_at_connect import AUTO, MANY, OURS, SHIPPED, SHORT, TABLE, Case, by_scan
 from tests.support.patience import SOON, STALL, wait_for
 from tests.support.processes import CTL, Daemon, Home

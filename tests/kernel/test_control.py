@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from keepaliveD.cli.asking import ask, every, listen
+from keepaliveD.cli.asking.asking import ask, every, listen
 from keepaliveD.daemon.varlink import MOST_WAITING
 from keepaliveD.model.errors import KernelError, NotPermitted
 from tests.support.patience import SOON, TICK, pause, unserved

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.cli.asking import ask
+from keepaliveD.cli.asking.asking import ask
 from keepaliveD.daemon.apart import PATIENCE
 from keepaliveD.model.errors import Exit
 from tests.support.patience import SOON, ending

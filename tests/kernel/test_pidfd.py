@@ -34,10 +34,10 @@ from keepaliveD.platforms.linux.arming import options
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.owners.holders import Holder, Holders
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
-from keepaliveD.policy.activity import nothing_known
-from keepaliveD.policy.choices import targets
-from keepaliveD.policy.connections import connections
-from keepaliveD.policy.judge import judge
+from keepaliveD.policy.arming.choices import targets
+from keepaliveD.policy.verdicts.activity import nothing_known
+from keepaliveD.policy.verdicts.connections import connections
+from keepaliveD.policy.verdicts.judge import judge
 from tests.support import walk
 from tests.support.descriptors import open_descriptors
 from tests.support.patience import SOON

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 from urllib.request import urlopen
 
-from keepaliveD.cli.asking import ask
+from keepaliveD.cli.asking.asking import ask
 from tests.packaging.test_prometheus import RULES
 from tests.support.patience import SOON, pause, unserved
 from tests.support.processes import CTL, ENABLE, SCAN, Home, arming, configuration, program

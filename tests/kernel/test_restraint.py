@@ -27,7 +27,7 @@ from socket import (
 
 import pytest
 
-from keepaliveD.cli.asking import ask, every
+from keepaliveD.cli.asking.asking import ask, every
 from keepaliveD.model.sockets import TcpState
 from keepaliveD.platforms.linux.arming.pidfd import SO_COOKIE
 from tests.kernel.test_rescue import BY_EACH, UNDER

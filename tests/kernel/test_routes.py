@@ -16,7 +16,7 @@ import pytest
 
 from keepaliveD.model.routes import Route
 from keepaliveD.platforms.linux.reading.routes import Rtnetlink
-from keepaliveD.policy.routes import ENDS
+from keepaliveD.policy.timeouts.routes import ENDS
 from tests.kernel.test_rescue import all_speak
 from tests.support.patience import SOON, wait_for
 from tests.support.processes import CTL, Home, configuration, program

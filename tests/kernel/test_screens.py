@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.cli.asking import ask
+from keepaliveD.cli.asking.asking import ask
 from tests.support.patience import SOON
 from tests.support.processes import CTL, Home, Program, configuration, program
 from tests.support.rig import Rig

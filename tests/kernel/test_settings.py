@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.cli.asking import ask
+from keepaliveD.cli.asking.asking import ask
 from tests.support.patience import SOON
 from tests.support.processes import SCAN, TUNED, Home, configuration
 from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace

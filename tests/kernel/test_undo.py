@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.cli.asking import ask
+from keepaliveD.cli.asking.asking import ask
 from tests.kernel.test_why import settings
 from tests.support.patience import SOON
 from tests.support.processes import CTL, ENABLE, REARM, SCAN, TUNED, WARNING_TIME, Home, arming, configuration, program

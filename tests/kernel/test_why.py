@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.cli.asking import ask
+from keepaliveD.cli.asking.asking import ask
 from keepaliveD.model import duration
 from tests.kernel.test_own_firewall import FORGETS as ESTABLISHED
 from tests.kernel.test_own_firewall import guarded

@@ -23,7 +23,7 @@ from keepaliveD.model.connections import Owner
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import span
 from keepaliveD.model.reports import ReportDeaths
-from keepaliveD.policy.autopsy import Autopsy, AutopsyRules
+from keepaliveD.policy.autopsy.autopsy import Autopsy, AutopsyRules
 from tests.support.ends import FORGOTTEN_BY_REJECT, GUESS, MEASURED, Facts, alike, ends, live, reset, timed_out
 
 SSH = Owner(812, "sshd", "ssh.service")

@@ -14,7 +14,7 @@ import pytest
 from keepaliveD.measuring.connection import Connection
 from keepaliveD.measuring.greeting import Request
 from keepaliveD.measuring.measurement import Measurement
-from keepaliveD.policy.measurement import How, Limits
+from keepaliveD.policy.measuring.measurement import How, Limits
 from tests.measuring.test_rounds import RTT, SERVICE, Hurried, Quiet, placed
 
 

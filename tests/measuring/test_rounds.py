@@ -20,8 +20,8 @@ from keepaliveD.measuring.greeting import Request
 from keepaliveD.measuring.measurement import Measurement
 from keepaliveD.measuring.opening import Target
 from keepaliveD.model.errors import Refusal, Unreachable
-from keepaliveD.policy.measurement import How, Limits, PlannedTest, Seen, Side
-from keepaliveD.policy.rounds import ROUNDS
+from keepaliveD.policy.measuring.measurement import How, Limits, PlannedTest, Seen, Side
+from keepaliveD.policy.measuring.rounds import ROUNDS
 
 PEER = Target("peer", AF_INET, ("198.51.100.1", 7272), token="any")
 RTT = 0.02  # seconds

@@ -12,8 +12,8 @@ import pytest
 from keepaliveD.measuring import tomography as module
 from keepaliveD.measuring.measurement import Measurement
 from keepaliveD.measuring.tomography import ATTEMPTS, Tomography
-from keepaliveD.policy.measurement import Bracket, EndOfSilence, Result
-from keepaliveD.policy.tomography import HopPlan, HopResult
+from keepaliveD.policy.measuring.measurement import Bracket, EndOfSilence, Result
+from keepaliveD.policy.measuring.tomography import HopPlan, HopResult
 
 
 def made(

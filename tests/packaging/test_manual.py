@@ -15,7 +15,7 @@ import pytest
 
 import keepaliveD
 from keepaliveD.cli import ctl, daemon
-from keepaliveD.cli.table import HEADINGS
+from keepaliveD.cli.printing.table import HEADINGS
 from keepaliveD.config import document, load
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.config.document import SECTIONS
@@ -338,7 +338,7 @@ CHANGES = {
     "a verdict": ("docs/verdicts.md", "| `bare` |", "| `bald` |", "bald"),
     "a message": ("keepaliveD/log/ids.py", '"late": "4e', '"late": "5e', "message ids"),
     "an event": ("packaging/manual/catalog.in", "-- late", "-- slow", "slow"),
-    "a column": ("keepaliveD/cli/columns.py", '"idle", "IDLE"', '"idle", "AGE"', "column AGE"),
+    "a column": ("keepaliveD/cli/printing/columns.py", '"idle", "IDLE"', '"idle", "AGE"', "column AGE"),
     "a line of a template": ("packaging/manual/tcp-keepalived.8.in", "@option --once\n", "", "option --once"),
 }
 

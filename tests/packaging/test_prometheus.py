@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from keepaliveD.cli import exposition
+from keepaliveD.cli.metrics import exposition
 from keepaliveD.daemon.metrics import of_daemon
 from keepaliveD.model.causes import Cause
 from keepaliveD.model.results import ArmingResult

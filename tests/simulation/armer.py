@@ -15,8 +15,8 @@ from keepaliveD.model.keepalive import Found, Keepalive, Own, Shown, SocketKeepa
 from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction
 from keepaliveD.model.sockets import Column, TcpState
-from keepaliveD.policy.arming import first_matching
-from keepaliveD.policy.socket_settings import Wanted, decide_arming
+from keepaliveD.policy.arming.arming import first_matching
+from keepaliveD.policy.arming.socket_settings import Wanted, decide_arming
 from tests.simulation.connection import Connection
 from tests.simulation.kernel import End
 

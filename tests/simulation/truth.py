@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from keepaliveD.model.connections import AT_RISK, Verdict, WhatCounts
-from keepaliveD.policy.announce import AGAIN_AFTER
+from keepaliveD.policy.verdicts.announce import AGAIN_AFTER
 from tests.simulation.armer import ArmedAt
 from tests.simulation.connection import Connection
 from tests.simulation.decider import CERTAIN, Word

@@ -11,8 +11,8 @@ from keepaliveD.model.connections import Verdict
 from keepaliveD.model.keepalive import FIELDS, Found, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
-from keepaliveD.policy.arming import times
-from keepaliveD.policy.socket_settings import Wanted, decide_arming
+from keepaliveD.policy.arming.arming import times
+from keepaliveD.policy.arming.socket_settings import Wanted, decide_arming
 from tests.support.tables import CONFIGURED
 
 Times = tuple[int, int, int]  # idle time, interval, probes

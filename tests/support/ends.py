@@ -18,7 +18,7 @@ from keepaliveD.model.deaths import DEATH, Deaths, Reset
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import Column
-from keepaliveD.policy.autopsy import Autopsy, AutopsyRules
+from keepaliveD.policy.autopsy.autopsy import Autopsy, AutopsyRules
 
 NOBODY = Owner()
 NAN_COLUMNS = [name for name in DEATH.names or () if DEATH[name].kind == "f"]

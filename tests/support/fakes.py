@@ -34,9 +34,9 @@ from keepaliveD.model.rules import Roles, Watching
 from keepaliveD.model.sockets import Column, SocketTable
 from keepaliveD.platforms.base import DeathWatch, Opener, Platform, Session, Unpinned
 from keepaliveD.platforms.requests import Open, Request, Steps, directly
-from keepaliveD.policy.choices import keepalive
-from keepaliveD.policy.connect import ConnectPlan
-from keepaliveD.policy.judge import Judgement
+from keepaliveD.policy.arming.choices import keepalive
+from keepaliveD.policy.arming.connect import ConnectPlan
+from keepaliveD.policy.verdicts.judge import Judgement
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.both import Records
 from keepaliveD.records.settings import SettingsRecord

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.cli import asking
+from keepaliveD.cli.asking import asking
 from keepaliveD.daemon import interface
 from keepaliveD.daemon.control import Control
 from keepaliveD.model.autopsy import Death, Tally
@@ -19,7 +19,7 @@ from keepaliveD.model.causes import Cause, Foretold
 from keepaliveD.model.connections import Counts
 from keepaliveD.model.snapshot import Ended, Snapshot
 from keepaliveD.platforms.clock import now
-from keepaliveD.policy.listing import Listed, Lister
+from keepaliveD.policy.answers.listing import Listed, Lister
 from tests.support.patience import SOON
 from tests.support.tables import Socket, table, watch
 

@@ -10,8 +10,8 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import Sockets, SocketTable, Switch, TcpState, Timer
-from keepaliveD.policy.activity import Activity, nothing_known
-from keepaliveD.policy.judge import Judgement, judge
+from keepaliveD.policy.verdicts.activity import Activity, nothing_known
+from keepaliveD.policy.verdicts.judge import Judgement, judge
 
 LONG_AGO = 1e6
 CONFIGURED = Origin(Source.CONFIGURED, "/etc/tcp-keepalived/config.toml")

@@ -11,7 +11,7 @@ from keepaliveD.model.connections import Connection
 from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import Wish
 from keepaliveD.platforms.base import Armer
-from keepaliveD.policy.choices import Choices, Orders, Recorded, how_to_arm, how_to_disarm, targets
+from keepaliveD.policy.arming.choices import Choices, Orders, Recorded, how_to_arm, how_to_disarm, targets
 
 Keep = Callable[[Mapping[int, Armed]], object]
 

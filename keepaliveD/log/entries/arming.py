@@ -32,8 +32,8 @@ from keepaliveD.model.results import RETRIED, Arming, ArmingResult
 from keepaliveD.model.rules import Wish
 from keepaliveD.model.sockets import Indices
 from keepaliveD.model.text import quoted
-from keepaliveD.policy.arming import first_matching
-from keepaliveD.policy.connections import part
+from keepaliveD.policy.arming.arming import first_matching
+from keepaliveD.policy.verdicts.connections import part
 
 UNREPORTED = frozenset(
     {ArmingResult.CLOSED, ArmingResult.LEFT_BY_RULE, ArmingResult.ALREADY_SET}

@@ -14,7 +14,7 @@ from keepaliveD.model.origin import Source
 from keepaliveD.model.reports import ReportConnections
 from keepaliveD.model.sockets import Column, Indices
 from keepaliveD.model.text import quoted
-from keepaliveD.policy.connections import column, owners_of, part, paths_of
+from keepaliveD.policy.verdicts.connections import column, owners_of, part, paths_of
 
 REMEDIES = {
     Verdict.LATE: "shorten the program's keepalive idle time",

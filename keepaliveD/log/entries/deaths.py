@@ -7,12 +7,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from keepaliveD.log.entries.entry import INFO, NOTICE, WARNING, Entry, Value
 from keepaliveD.model.autopsy import Alike, Common, Death
-from keepaliveD.model.causes import EXPECTED, Cause, Foretold
+from keepaliveD.model.causes import EXPECTED, IDLE_AFTER, Cause, Foretold
 from keepaliveD.model.duration import span
 from keepaliveD.model.text import quoted
-from keepaliveD.policy.deaths import CERTAIN
-from keepaliveD.policy.facts import IDLE_AFTER
-from keepaliveD.policy.remedies import Remedy, may_be_forgotten, remedy
+from keepaliveD.policy.autopsy.deaths import CERTAIN
+from keepaliveD.policy.autopsy.remedies import Remedy, may_be_forgotten, remedy
 
 LIKELY = 0.8  # of confidence
 DIFFERS = "differs"  # whether many were foretold, where there are too many kinds of ends to keep them apart

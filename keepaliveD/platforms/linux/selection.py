@@ -29,7 +29,7 @@ from keepaliveD.platforms.linux.owners.cgroups import Cgroups
 from keepaliveD.platforms.linux.owners.holders import Holders
 from keepaliveD.platforms.linux.reading.engine import Engine
 from keepaliveD.platforms.linux.reading.netlink import Netlink
-from keepaliveD.policy.connect import ConnectPlan
+from keepaliveD.policy.arming.connect import ConnectPlan
 
 AUTO, BPF, NETLINK = "auto", "bpf", "netlink"
 

@@ -93,7 +93,7 @@ class Listing(Protocol):
 class ListingWatcher:
     """Scans the connections that are listed.
 
-    Ages that the system does not tell follow from the counters (policy/packets.py), but for one
+    Ages that the system does not tell follow from the counters (policy/verdicts/packets.py), but for one
     thing that only the watcher knows: what is new since the last scan was opened since then.
     """
 

@@ -14,7 +14,7 @@ import numpy as np
 from keepaliveD.model.causes import ONLY_BESIDE, Cause
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.base import DeathWatch
-from keepaliveD.policy.deaths import CERTAIN, decide
+from keepaliveD.policy.autopsy.deaths import CERTAIN, decide
 from tests.kernel.deaths.rig import Rig
 from tests.kernel.deaths.scenes import FIRST_PORT, End, Play, Scene
 from tests.kernel.deaths.watching import Watch, watching

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import pytest
 
-from keepaliveD.cli.asking import ask
+from keepaliveD.cli.asking.asking import ask
 from tests.kernel.deaths.rig import SERVER, Rig
 from tests.support.dropping import own_cgroup
 from tests.support.patience import SOON, wait_for

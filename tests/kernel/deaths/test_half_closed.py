@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from socket import IPPROTO_TCP, SHUT_WR, TCP_INFO, socket
 
 from keepaliveD.model.sockets import Column, TcpState
-from keepaliveD.policy.facts import SENDING
+from keepaliveD.policy.autopsy.facts import SENDING
 from tests.kernel.deaths.scenes import DIE_WITH_US, HOLD, abort
 from tests.kernel.deaths.test_reader import pair
 from tests.kernel.deaths.watching import Watch, watching

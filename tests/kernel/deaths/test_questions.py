@@ -12,7 +12,7 @@ import pytest
 
 from keepaliveD.model.causes import Cause
 from keepaliveD.model.deaths import Reset
-from keepaliveD.policy.deaths import CERTAIN
+from keepaliveD.policy.autopsy.deaths import CERTAIN
 from tests.kernel.deaths import scenes
 from tests.kernel.deaths.played import Played, Verdict, play
 from tests.kernel.deaths.scenes import SCENES, End, Play

@@ -14,7 +14,7 @@ import pytest
 from keepaliveD.model.causes import Cause
 from keepaliveD.platforms import clock
 from keepaliveD.platforms.base import DeathWatch
-from keepaliveD.policy.deaths import decide
+from keepaliveD.policy.autopsy.deaths import decide
 from tests.kernel.deaths.rig import Rig
 from tests.kernel.deaths.scenes import FIRST_PORT, Play, Scene, send, wait_for_end
 from tests.kernel.deaths.watching import Watch, watching

@@ -10,7 +10,7 @@ from socket import AF_INET, create_server
 
 import pytest
 
-from keepaliveD.cli.asking import ask
+from keepaliveD.cli.asking.asking import ask
 from tests.kernel.conftest import missing
 from tests.kernel.measure.stage import LONG, PORT, token_of
 from tests.kernel.test_own_firewall import FORGETS

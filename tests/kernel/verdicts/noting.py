@@ -17,7 +17,7 @@ from typing import Any, TextIO
 def main() -> None:
     """Become the daemon that PYTHONPATH names, or that is installed."""
     os.environ.update(OPENBLAS_NUM_THREADS="1")  # as the daemon does before it loads NumPy
-    from keepaliveD.policy import judge
+    from keepaliveD.policy.verdicts import judge
 
     notes = open(sys.argv.pop(1), "w", buffering=1, encoding="ascii")  # noqa: SIM115  # as long as the daemon runs
     vars(judge).update(observe=partial(note, notes, vars(judge)["observe"]))

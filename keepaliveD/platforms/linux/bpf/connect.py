@@ -26,7 +26,7 @@ from keepaliveD.platforms.base import Unpinned
 from keepaliveD.platforms.linux.bpf import libbpf, twins
 from keepaliveD.platforms.linux.bpf.pins import Pins
 from keepaliveD.platforms.linux.owners.cgroups import Cgroup
-from keepaliveD.policy.connect import ConnectPlan, Opening, Route
+from keepaliveD.policy.arming.connect import ConnectPlan, Opening, Route
 
 OBJECT = Path(__file__).with_name("connect.bpf.o")
 PROGRAM = "arm_connection"

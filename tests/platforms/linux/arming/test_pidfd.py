@@ -28,7 +28,7 @@ from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.platforms.linux.arming.pidfd import SO_COOKIE, PidfdArmer
 from keepaliveD.platforms.linux.owners.holders import Holders
-from keepaliveD.policy.choices import targets
+from keepaliveD.policy.arming.choices import targets
 from keepaliveD.records.arming import ArmingRecord
 from tests.support import walk
 from tests.support.samples import BARE

@@ -1,0 +1,1 @@
+"""The running daemon, as a command finds it and asks it."""

@@ -1,0 +1,1 @@
+"""keepalivectl measure; measure.py is the command."""

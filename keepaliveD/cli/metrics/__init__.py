@@ -1,0 +1,1 @@
+"""keepalivectl metrics; metrics.py is the command."""

@@ -1,0 +1,1 @@
+"""How commands print: tables, and lines that fit the terminal."""

@@ -1,0 +1,1 @@
+"""keepalivectl status; status.py is the command."""

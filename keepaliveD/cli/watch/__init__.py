@@ -1,0 +1,1 @@
+"""keepalivectl watch; watch.py is the command."""

@@ -1,0 +1,1 @@
+"""keepalivectl why; why.py is the command."""

@@ -1,0 +1,155 @@
+"""keepalivectl why: explain connections in plain words, as the daemon explains them, or else as a scan shows them.
+
+It loads NumPy and pydantic only where it must look for itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from keepaliveD.cli import arguments
+from keepaliveD.cli.asking import running
+from keepaliveD.cli.printing.fitting import tell, terminal_width, wrapped
+from keepaliveD.cli.why import daemons_explanation, forgotten, page, solutions
+from keepaliveD.cli.why.earlier import without_written
+from keepaliveD.cli.why.for_people import View, advise, assumed, print_lines, say_fixed, say_written, show
+from keepaliveD.cli.why.for_programs import as_json
+from keepaliveD.config.drop_ins import drop_in
+from keepaliveD.model.connections import Verdict
+from keepaliveD.model.duration import span
+from keepaliveD.model.errors import Misuse
+from keepaliveD.model.explained import Explained
+from keepaliveD.model.plain import known
+
+
+def add_why(command: argparse.ArgumentParser) -> None:
+    """The command line of `keepalivectl why`."""
+    command.add_argument(
+        "target",
+        metavar="TARGET",
+        help="a unit or a process by its name, a process id, the HOST or HOST:PORT of either end, or a cookie",
+    )
+    output = command.add_mutually_exclusive_group()
+    output.add_argument(
+        "--fix", action="store_true", help="write a rule that keeps these connections alive, and reload the daemon"
+    )
+    output.add_argument("--json", action="store_true", help="print JSON, for programs")
+    command.add_argument("--yes", action="store_true", help="with --fix, ask no question")
+    arguments.add_config(command)
+    arguments.add_state(command)
+    command.set_defaults(command=explain_connections)
+
+
+def explain_connections(options: argparse.Namespace, root: Path) -> None:
+    """Explain the connections that were named; with --fix, write what helps and show what came of it."""
+    if options.yes and not options.fix:
+        raise Misuse("--yes only makes sense with --fix")
+    given = options.config
+    if options.fix:
+        from keepaliveD.cli.why import fix
+
+        fix.fix(options, root, lambda: _look(options, root, given))
+        return
+    view = _look(options, root, given)
+    solution = solutions.of(view.explained, view.host)
+    file = drop_in(options.config, solution.name)
+    new, having = without_written(solution, options.config, file)
+    files = [file] if new.helps else having
+    if is_fixed := solution.helps and _is_fixed(view, files):
+        solution = new = solutions.Solution()
+    if options.json:
+        told = {"target": options.target, "daemon": view.daemon or None, "age": known(view.age), "more": view.more}
+        remedy = new if new.helps else solution
+        print(as_json(view.explained, view.plain, view.host.forgotten, remedy, files[0] if files else file, **told))
+        return
+    show(options, view)
+    if is_fixed:
+        say_fixed(view, files)
+    if new.helps:
+        advise(options, root, view, new, file)
+    elif solution.helps:
+        say_written(options, root, view, having)
+    if path := solutions.assumed([one for one in view.explained if not solutions.supported_path(one, view.host)]):
+        print()
+        for line in wrapped([assumed(view.explained)], terminal_width(), 0):
+            print(line)
+        print_lines(path)
+
+
+def _look(options: argparse.Namespace, root: Path, given: Path | None) -> View:
+    """Explain the connections: as the daemon does, unless a configuration was given, or it cannot; else by a scan.
+
+    With --fix it must have read the sockets: root may read those that a daemon without privileges may not.
+    The options have the configuration that is followed from then on. Raises NoInput where there are none.
+    """
+    asked = None if given else _ask(options, root)
+    if not asked or not asked.explained or (options.fix and any(map(_requires_root, asked.explained))):
+        return _scanned(options, root, asked, given)
+    options.config = running.followed(options.state_dir, root)
+    ended = forgotten.known(options.state_dir, [one.connection for one in asked.explained])
+    host = asked.host._replace(forgotten=ended)
+    return View(asked.explained, asked.more, asked.daemon, host, plain=asked.plain, age=asked.age)
+
+
+def _requires_root(its: Explained) -> bool:
+    """Return whether the daemon lacks the privilege to read this socket."""
+    return its.found is None and page.NOT_READ.get(its.hindrance) == page.REQUIRES_ROOT
+
+
+def _is_fixed(view: View, files: Sequence[Path]) -> bool:
+    """Return whether the files that would help are written already, and have armed all that they help.
+
+    A connection that has survived for longer than was written then has that as its timeout, with older deaths below.
+    """
+    helped = [one for one in view.explained if one.remedy or solutions.supported_path(one, view.host)]
+    return all(map(os.path.exists, files)) and all(
+        one.armed and one.connection.verdict is Verdict.SAFE for one in helped
+    )
+
+
+def _ask(options: argparse.Namespace, root: Path) -> daemons_explanation.Answered | None:
+    """Ask the daemon, after another scan where its last one is too old for these connections.
+
+    That scan may find a connection, and arm it: then it is too old as well.
+    """
+    asked = daemons_explanation.ask_for(options, root)
+    if asked and not asked.explained:
+        asked = _ask_again(asked, options, root)
+    if asked and any(map(page.outdated, asked.explained)):
+        asked = _ask_again(asked, options, root)
+    return asked
+
+
+def _ask_again(
+    asked: daemons_explanation.Answered, options: argparse.Namespace, root: Path
+) -> daemons_explanation.Answered:
+    """Ask the daemon after another scan, if we may order one: only root may."""
+    running.show_it(asked.daemon, root)
+    return daemons_explanation.ask_for(options, root) or asked
+
+
+def _scanned(
+    options: argparse.Namespace, root: Path, asked: daemons_explanation.Answered | None, given: Path | None
+) -> View:
+    """Scan, and say why; `asked` is what a daemon has answered that knows none of the connections, if one has."""
+    from keepaliveD.cli.why import own_scan
+
+    view = own_scan.scanned(options, root, given)
+    if asked:  # it runs, also where its lock cannot be seen here
+        view = view._replace(daemon=asked.daemon, host=view.host._replace(daemon=True))
+    if view.daemon and not given and not options.fix:
+        other = running.not_followed(options.state_dir, root)
+        said = _not_seen(asked, view) if asked else "tcp-keepalived could not be asked"
+        tell("note", "; ".join(filter(None, (f"{said}: this is a single scan by keepalivectl", other))))
+    return view
+
+
+def _not_seen(asked: daemons_explanation.Answered, view: View) -> str:
+    """Return why the daemon knows none of the connections: it ignores them, or they are newer than its last scan."""
+    if not any(one.watched for one in view.explained):
+        return "the daemon does not watch these connections"
+    often = f" (it scans every {span(asked.host.interval)})" if asked.host.interval else ""
+    return f"the daemon has not seen these connections yet{often}"

@@ -1,0 +1,1 @@
+"""What is answered to clients of the control socket."""

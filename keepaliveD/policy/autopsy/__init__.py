@@ -1,0 +1,1 @@
+"""What ended connections, and what would have kept them alive; autopsy.py is all of it."""

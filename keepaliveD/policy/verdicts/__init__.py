@@ -1,0 +1,1 @@
+"""Verdicts: what a scan shows of each connection, and what becomes of it; judge.py is all of it."""
