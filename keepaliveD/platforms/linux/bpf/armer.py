@@ -63,7 +63,7 @@ class BpfArmer:
         """Return what stands in the first of these sockets. Raises Unsupported, NotPermitted, KernelError."""
         targets = self._as_many_as_there_is_room_for(targets)
         slots = self._slots_for(targets["cookie"], LOOK, closing=closing)
-        self._pass(targets["netns"])
+        self._pass(targets["netns"], slots["state"])
         looked = np.zeros(len(targets), LOOKED)
         looked["access"] = ACCESS[slots["state"]]
         reached = slots["state"] == STANDS
@@ -78,7 +78,7 @@ class BpfArmer:
         slots["stands"], slots["inherited"], slots["after"] = (
             changes[name] for name in ("expected", "inherited", "after")
         )
-        self._pass(changes["netns"])
+        self._pass(changes["netns"], slots["state"])
         results = np.empty(len(changes), RESULT)
         results["access"], results["stands"] = ACCESS[slots["state"]], slots["stands"]
         if self._room > FEW:
@@ -150,11 +150,18 @@ class BpfArmer:
         programs.put_all(WANTED, cookies, np.arange(len(cookies), dtype=np.uint32))
         self._wanted = cookies
 
-    def _pass(self, netns: Column) -> None:
-        """Visit all sockets of these namespaces: read or set those that are wanted, and fill their slots."""
+    def _pass(self, netns: Column, states: Column) -> None:
+        """Visit the sockets of these namespaces until all that are wanted were read or set, each in its slot.
+
+        A scan lists sockets in the order in which they are visited, so that the last one is mostly the last reached.
+        """
         self.left_out = set()
+
+        def is_enough() -> bool:
+            return not any(np.isin(some, (LOOK, SET)).any() for some in (states[-1:], states))
+
         for iterator in self._iterators(set(netns.tolist())):
-            exhaust(iterator)
+            exhaust(iterator, is_enough)
 
     def _iterators(self, netns: set[int]) -> Iterator[int]:
         """Yield an iterator over each of these namespaces that still exists and may be entered."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -35,10 +35,13 @@ def records(iterator: int, kind: np.dtype[np.void], scratch: memoryview) -> Iter
         )
 
 
-def exhaust(iterator: int) -> None:
-    """Have an iterator visit everything that writes no records, but an octet now and then. Raises KernelError."""
+def exhaust(iterator: int, is_enough: Callable[[], bool] = lambda: False) -> None:
+    """Have an iterator visit everything that writes no records, but an octet now and then. Raises KernelError.
+
+    At each octet it may be enough.
+    """
     try:
-        while _read(iterator, memoryview(bytearray(1))):
+        while _read(iterator, memoryview(bytearray(1))) and not is_enough():
             continue
     finally:
         os.close(iterator)

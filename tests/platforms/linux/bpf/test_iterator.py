@@ -21,3 +21,14 @@ def test_each_octet_that_an_iterator_writes_shows_that_it_goes_on(monkeypatch: p
     assert len(turns) == 4
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(reader)
+
+
+def test_an_iterator_is_left_as_soon_as_it_is_enough() -> None:
+    """Of a million sockets the wanted ones may be the first."""
+    reader, writer = os.pipe()
+    kept = os.dup(reader)
+    os.write(writer, bytes(3))
+    os.close(writer)
+    exhaust(reader, iter([False, True]).__next__)
+    assert len(os.read(kept, 3)) == 1
+    os.close(kept)
