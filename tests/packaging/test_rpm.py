@@ -20,7 +20,8 @@ SOURCES = (
     *("keepaliveD", "packaging", "pyproject.toml", "systemd"),
 )  # with the BPF objects that script/setup has compiled
 SITE = "/usr/lib/python{}.{}/site-packages".format(*sys.version_info)
-MACROS = {  # of Fedora's packages systemd-rpm-macros and python3-devel
+MACROS = {  # of Fedora's packages redhat-rpm-config, systemd-rpm-macros and python3-devel
+    "_docdir_fmt": "%%{NAME}",
     "_unitdir": "/usr/lib/systemd/system",
     "_sysusersdir": "/usr/lib/sysusers.d",
     "_journalcatalogdir": "/usr/lib/systemd/catalog",
@@ -69,6 +70,7 @@ def test_it_has_the_programs_the_unit_and_what_belongs_to_them(content: Path) ->
         *("usr/lib/systemd/system/tcp-keepalived.service", "usr/lib/systemd/system/tcp-keepalived-metrics.socket"),
         *("etc/tcp-keepalived/config.toml", "usr/lib/sysusers.d/tcp-keepalived.conf"),
         *(f"{SITE[1:]}/keepaliveD/platforms/linux/bpf/walk.bpf.o", "usr/lib/systemd/catalog/tcp-keepalived.catalog"),
+        "usr/share/doc/tcp-keepalived/examples/drop-ins/bpf.conf",
     ):
         assert (content / file).is_file(), file
     assert list(content.glob("usr/share/man/man8/tcp-keepalived.8*"))
