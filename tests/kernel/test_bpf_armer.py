@@ -22,12 +22,14 @@ from socket import (
 import numpy as np
 import pytest
 
+from keepaliveD.model.arming import CHANGE, TARGET, Access
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import KernelError
 from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.rules import Path as NetworkPath
+from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.linux.bpf import armer, libbpf
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
@@ -122,6 +124,30 @@ def test_a_bare_socket_is_armed_and_what_stood_there_was_recorded_before(place: 
     assert (arming.result, arming.before, arming.after) == (ArmingResult.ARMED, UNTOUCHED, OURS)
     assert place.kept == {connection.cookie: Armed(UNTOUCHED, OURS, ALL)}
     assert (found, stands(near), stands(far)) == ([(False, 7200)], (True, 180), (False, 7200))
+
+
+def test_a_later_pass_does_not_set_what_an_earlier_one_wanted_and_did_not_reach(place: Place) -> None:
+    """Its slot is still there, and sockets are looked for first in the slot after that of the one before."""
+    ends = {cookie(end): end for end in place.connect()}
+    with contextlib.closing(SocketWatcher()) as watcher:
+        visited = [one for one in watcher.scan(1.0).sockets["cookie"].tolist() if one in ends]
+    (connection,) = place.seen(ends[visited[0]])
+    both = np.zeros(2, CHANGE)
+    both["cookie"] = visited
+    looked = place.armer.read(targets(both, connection.netns), closing=False)
+    both["expected"], both["inherited"], both["after"] = looked["stands"], looked["inherited"], (180, 20, 31, 1)
+    assert place.armer.change(both, closing=False)["access"].tolist() == [Access.CLOSED] * 2, "no such namespace"
+    first = both[:1].copy()
+    first["netns"] = connection.netns
+    assert place.armer.change(first, closing=False)["access"].tolist() == [Access.DONE]
+    assert [stands(ends[one]) for one in visited] == [(True, 180), (False, 7200)]
+
+
+def targets(changes: Column, netns: int) -> Column:
+    """These sockets, in this namespace."""
+    these = np.zeros(len(changes), TARGET)
+    these["cookie"], these["netns"] = changes["cookie"], netns
+    return these
 
 
 def test_its_timer_is_set_anew_at_once(place: Place) -> None:

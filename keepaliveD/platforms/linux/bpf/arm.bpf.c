@@ -12,6 +12,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 enum { LOOK, SET, STANDS, DONE, CHANGED, FAILED }; /* what is to be done, then what came of it */
 
 struct slot {
+	__u64 cookie;
 	struct settings stands; /* read by LOOK; expected by SET, and afterwards what stands now */
 	struct settings system; /* of its network namespace; `on` is nothing there */
 	struct settings after;
@@ -40,7 +41,24 @@ struct {
 
 enum { OFTEN = 32768 }; /* sockets, after which user space learns that this goes on */
 
-__u32 visited;
+__u32 visited, next; /* next: slot after the one reached last; user space lists sockets as they are visited */
+
+/* without a look at the map where the next slot is this socket's: that would be a third of a pass over a million */
+static __always_inline struct slot *slot_of(__u64 cookie)
+{
+	__u32 index = next, *found;
+	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
+
+	if (!slot || slot->cookie != cookie) {
+		found = bpf_map_lookup_elem(&wanted, &cookie);
+		if (!found)
+			return NULL;
+		index = *found;
+		slot = bpf_map_lookup_elem(&slots, &index);
+	}
+	next = index + 1;
+	return slot;
+}
 
 static __always_inline bool same(const struct settings *one, const struct settings *other)
 {
@@ -85,8 +103,6 @@ int arm_sockets(struct bpf_iter__tcp *ctx)
 	const struct tcp_sock *tp;
 	struct settings system, stands;
 	struct slot *slot;
-	__u64 cookie;
-	__u32 *index;
 
 	if (!common)
 		return 0;
@@ -94,9 +110,7 @@ int arm_sockets(struct bpf_iter__tcp *ctx)
 		bpf_seq_write(ctx->meta->seq, &(char){ 0 }, 1);
 	if (!(1U << (common->skc_state & 31) & STATES))
 		return 0;
-	cookie = bpf_get_socket_cookie(common);
-	index = bpf_map_lookup_elem(&wanted, &cookie);
-	slot = index ? bpf_map_lookup_elem(&slots, index) : NULL;
+	slot = slot_of(bpf_get_socket_cookie(common));
 	if (!slot || !(1U << (common->skc_state & 31) & slot->states))
 		return 0;
 	tp = bpf_skc_to_tcp_sock(common);

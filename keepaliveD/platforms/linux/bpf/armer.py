@@ -30,6 +30,7 @@ MOST = 500_000  # sockets at a time: the kernel needs 70 MB for them meanwhile; 
 
 SLOT = np.dtype(
     [
+        ("cookie", "u8"),
         *((name, "i4", 4) for name in ("stands", "system", "after")),
         *((name, "i4") for name in ("state", "inherited")),
         *((name, "u2") for name in ("states", "unanswered")),
@@ -148,6 +149,9 @@ class BpfArmer:
         if len(self._wanted):
             programs.drop_all(WANTED, self._wanted)
         programs.put_all(WANTED, cookies, np.arange(len(cookies), dtype=np.uint32))
+        slots = programs.shared(SLOTS, SLOT, max(len(cookies), len(self._wanted)))
+        slots["cookie"] = 0
+        slots["cookie"][: len(cookies)] = cookies
         self._wanted = cookies
 
     def _pass(self, netns: Column, states: Column) -> None:
