@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 from keepaliveD.cli import arguments
 from keepaliveD.cli.asking import running
@@ -133,9 +133,15 @@ def measure(options: argparse.Namespace, root: Path) -> None:
 
     if not options.dry_run:
         _be_known()
-    if options.listen is not None:
-        asyncio.run(_listen(options.listen, options.listening, root))
-        return
+    # hours of measuring do not depend on whether anybody still reads how far they are
+    with contextlib.redirect_stderr(cast(TextIO, arguments.LenientOutput(sys.stderr, "standard error"))):
+        if options.listen is not None:
+            asyncio.run(_listen(options.listen, options.listening, root))
+        else:
+            _measure_and_print(options, root)
+
+
+def _measure_and_print(options: argparse.Namespace, root: Path) -> None:
     targets = _targets(options.target, options.token)
     limits = _limits(options, targets[0])
     if options.dry_run:
@@ -145,8 +151,10 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         _check_place(options, root, targets[0])  # before hours pass
     found, stopped = _measure_first(targets, limits, root, where=options.where)
     toml = measured.as_toml(found, options.name or "")
-    _print(options, found)
-    _check_completed(found, stopped=stopped)
+    try:
+        _print(options, found)
+    finally:  # a terminal that has gone does not make it complete
+        _check_completed(found, stopped=stopped)
     if options.write and toml:
         _write(options, root, found, toml)
     elif options.write:
@@ -230,11 +238,13 @@ def _say(*lines: str) -> None:
 
 @contextlib.contextmanager
 def _interruptible(stop: asyncio.Event) -> Iterator[None]:
-    """Have Ctrl-C, and a polite kill, set `stop`."""
+    """Have Ctrl-C, a polite kill, and a terminal that goes away set `stop`; after nohup that one goes unnoticed."""
     import asyncio
 
     loop = asyncio.get_running_loop()
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
     for number in signals:
         loop.add_signal_handler(number, stop.set)
     try:

@@ -12,7 +12,7 @@ import stat
 import subprocess
 import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -573,22 +573,56 @@ def test_a_full_disk_is_named_and_keeps_no_part_of_a_file(tmp_path: Path, monkey
 @pytest.mark.parametrize(
     ("words", "ended"), [([], "stopped by a signal"), (["--where"], "stopped by a signal; no hop was tried")]
 )
-def test_ctrl_c_prints_what_is_known_so_far(words: list[str], ended: str) -> None:
-    with create_server(("127.0.0.1", 0)) as service:
-        target = f"127.0.0.1:{service.getsockname()[1]}"
-        with subprocess.Popen(
-            [*CTL, "measure", target, "--shortest", "1s", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            assert process.stderr
-            assert "round 2" not in awaited(process.stderr, "round 1")
-            process.send_signal(signal.SIGINT)
-            told, _ = process.communicate(timeout=SOON)
-    assert told.startswith(f"path to {target}: ")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_prints_what_is_known_so_far(words: list[str], ended: str, number: signal.Signals) -> None:
+    """So does a terminal that goes away: it lost the result, and the service kept the connections for ever."""
+    with stopped_by(number, *words) as (target, process):
+        told, complaints = process.communicate(timeout=SOON)
+    assert told.startswith(f"path to {target}: "), complaints
     assert f"\n  ended early  {ended}\n" in told
     assert process.returncode == 130
+
+
+def test_after_nohup_it_goes_on_when_the_terminal_goes_away() -> None:
+    with stopped_by(signal.SIGHUP, through=("nohup",)) as (_, process):
+        assert process.stderr
+        awaited(process.stderr, "round 2", LONG)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=SOON)
+
+
+def test_a_measurement_that_was_stopped_is_not_complete_because_nobody_reads_its_result() -> None:
+    """The terminal had gone, or Ctrl-C had ended the reader, too: the exit status was 0."""
+    with stopped_by(signal.SIGHUP) as (_, process):
+        assert process.stdout
+        process.stdout.close()
+        assert process.wait(SOON) == 130
+
+
+@contextmanager
+def stopped_by(
+    number: signal.Signals, *words: str, through: Sequence[str] = ()
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A measurement that gets a signal in its first round; and what it measures to."""
+    with create_server(("127.0.0.1", 0)) as service:
+        target = f"127.0.0.1:{service.getsockname()[1]}"
+        command = [*through, *CTL, "measure", target, "--shortest", "1s", "--longest", "3s", *words]
+        with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
+            assert process.stderr
+            assert "round 2" not in awaited(process.stderr, "round 1")
+            process.send_signal(number)
+            yield target, process
+
+
+@UNWRITABLE
+def test_a_measurement_goes_on_although_nobody_reads_how_far_it_is(
+    unwritable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ended after the first line with no result, and the status 0 where the reader had gone."""
+    with create_server(("127.0.0.1", 0)) as service, printing_in_vain(monkeypatch, unwritable, "stderr"):
+        target = f"127.0.0.1:{service.getsockname()[1]}"
+        assert main(["measure", target, "--shortest", "1s", "--longest", "2s", "--connections", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tests"] > 0
 
 
 def test_a_dry_run_shows_the_plan_and_opens_nothing(capsys: pytest.CaptureFixture[str]) -> None:
