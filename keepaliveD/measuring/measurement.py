@@ -14,7 +14,7 @@ from keepaliveD.measuring.opening import Refused, Target, absence, open_connecti
 from keepaliveD.measuring.sweep import End, sweep
 from keepaliveD.model.errors import KernelError, NotPermitted, Refusal
 from keepaliveD.policy.measuring import measurement as policy
-from keepaliveD.policy.measuring.kept import CONVINCING, Kept, keepalive_helps, proving_age
+from keepaliveD.policy.measuring.kept import CONVINCING, Kept, keepalive_helps, needed, proving_age
 from keepaliveD.policy.measuring.measurement import Bracket, EndOfSilence, How, Limits, PlannedTest, Result, Seen, Side
 from keepaliveD.policy.measuring.rounds import cut_short, duration, next_round
 
@@ -35,6 +35,7 @@ DETOUR = 16  # hops by which the ways of one peer's packets may differ: another 
 LOST = 3.0  # seconds in which the kernel tries three times more
 LOSSY = 2  # answers that came only then: too many packets are lost
 NEXT_PROBE = 1.2  # seconds after which the next probe of the kernel leaves
+FEWEST_QUIET = 2  # connections at a time
 FAREWELL = 0.3  # seconds in which a service that says why it closes has closed
 
 
@@ -52,9 +53,9 @@ class Circumstances:
 
 @dataclass(slots=True)
 class Keeping:
-    """A connection with keepalive, since when it has that, and how many outages were known then."""
+    """Connections with keepalive, since when all have that, and how many outages were known then."""
 
-    connection: Connection
+    connections: list[Connection]
     since: float
     outages: int
     over: bool = False
@@ -79,6 +80,7 @@ class Measurement:
         self._fresh: asyncio.Task[bool] | None = None
         self._stood = self._absent = -math.inf  # when the last fresh connection was begun that stood, and that did not
         self._dead: list[End] = []
+        self._left = 0  # sockets of the peer that no sweep could free
         self._to_attribute = 0
         self.hops_left = 0
         self._kept = Kept()
@@ -92,7 +94,7 @@ class Measurement:
     @property
     def keepalive_helps(self) -> bool | None:
         """Return whether keepalive keeps connections known; None if that is unknown so far."""
-        return keepalive_helps(self.bracket, self._kept)
+        return keepalive_helps(self.bracket, self._kept, self.limits.connections)
 
     @property
     def losses(self) -> list[tuple[str, int]]:
@@ -108,13 +110,14 @@ class Measurement:
         """Measure. Raises Refusal if not even one connection stands; may be cancelled at any time."""
         connection = await self._opened(Request(life=life(self.limits.longest * 3)))
         self.opened += 1
-        kept = Keeping(connection, time.monotonic(), 0)
+        kept = Keeping([connection], time.monotonic(), 0)
         keeping = asyncio.create_task(self._keep(connection))
         try:
-            while plans := next_round(self.tests, self.limits, self.rounds):
+            while plans := self._planned():
                 before = len(self.tests)
                 await self._make(plans)
                 self.rounds += 1
+                await self.free()
                 if len(self.tests) == before and await self._path_is_up():
                     self.circumstances.gone = self.circumstances.refused
                 if self.circumstances.gone or 0 < self._talked == len(self.tests) - before:
@@ -131,16 +134,35 @@ class Measurement:
         connection.close(silently=True)
 
     @property
+    def room(self) -> int:
+        """Return how many connections may be left quiet at a time: a service may hold some for good."""
+        return max(0, self.limits.connections - self._left)
+
+    def has_room(self) -> bool:
+        """Whether enough connections may be left quiet; where not, the measurement ends early."""
+        if self.room < FEWEST_QUIET:
+            held = f"may hold {self._left} connections that cannot be freed, so no more are opened"
+            self._end(f"{self.target.name}: {held}; run keepalivectl measure --listen there")
+        return self.room >= FEWEST_QUIET
+
+    def _planned(self) -> list[PlannedTest]:
+        """Return the tests of the next round; none where enough is known, or no more connections may be opened."""
+        if not next_round(self.tests, self.limits, self.rounds) or not self.has_room():
+            return []
+        return next_round(self.tests, replace(self.limits, connections=self.room), self.rounds)
+
+    @property
     def held(self) -> int:
-        """Return how many sockets a service may still hold; a listener frees its own."""
+        """Return how many sockets a service may still hold that can be freed; a listener frees its own."""
         return 0 if self.target.is_listener else len(self._dead)
 
     async def free(self) -> None:
         """Free these sockets; may be cancelled at any time."""
-        self.circumstances.left_open = self.held
+        self.circumstances.left_open = self._left + self.held
         if self.held:
-            self.circumstances.left_open = await sweep(self.target, self._dead)
+            self._left += await sweep(self.target, self._dead)
             self._dead = []
+            self.circumstances.left_open = self._left
 
     async def _make(self, plans: list[PlannedTest]) -> None:
         """Make the tests of one round, all at the same time."""
@@ -411,38 +433,45 @@ class Measurement:
         return await self._responds(connection, LOST), False
 
     async def _keep_others(self) -> None:
-        """Keep others alive, one after the other, as long as it is unknown whether that helps; a few at most."""
+        """Keep others alive as long as it is unknown whether that helps: as many as are needed, a few times at most."""
         for _ in range(CONVINCING):
-            enough = proving_age(self.bracket)
-            if enough is None or self.keepalive_helps is not None or self.circumstances.gone:
+            enough, count = proving_age(self.bracket), needed(self.bracket, self.limits.connections)
+            if enough is None or self.keepalive_helps is not None or self.circumstances.gone or self.room < count:
                 return
             outages = self.circumstances.outages
-            connection = await self.open(Request(life(enough)))
-            if connection is None:
-                return
-            kept = Keeping(connection, time.monotonic(), outages)
-            self._round_ends = kept.since + enough
+            self._round_ends = time.monotonic() + count / RATE + enough
+            connections: list[Connection] = []
             try:
-                with contextlib.suppress(OSError):
-                    self._keep_from_now(connection)
+                for _ in range(count):
+                    connection = await self.open(Request(life(enough + count)))
+                    if connection is None:
+                        return
+                    connections.append(connection)
+                    with contextlib.suppress(OSError):
+                        self._keep_from_now(connection)
+                kept = Keeping(connections, time.monotonic(), outages)
                 await asyncio.sleep(enough + POLL)
                 await self._see_kept(kept)
             finally:
-                self.abandon(connection)
+                for connection in connections:
+                    self.abandon(connection)
+            await self.free()
 
     def _keep_from_now(self, connection: Connection) -> None:
         connection.keep(max(1, int(self.limits.shortest / 2)))
 
     async def _see_kept(self, kept: Keeping) -> None:
-        """See what became of a connection with keepalive that is older than the timeout, unless enough is known."""
+        """See what became of connections with keepalive that are older than the timeout, unless enough is known."""
         enough, age = proving_age(self.bracket), time.monotonic() - kept.since
         if enough is None or age < enough or kept.over or self.keepalive_helps is not None:
             return
-        if await self._answers(kept.connection):
-            self._kept = replace(self._kept, oldest=age)
+        answered = await asyncio.gather(*(self._answers(each) for each in kept.connections))
+        if all(answered):
+            self._kept = replace(self._kept, oldest=age, together=len(answered))
             return
         kept.over = True
-        if await self._is_forgotten(kept, age):
+        silent = [each for each, answers in zip(kept.connections, answered, strict=True) if not answers]
+        if any(await asyncio.gather(*(self._is_forgotten(each, kept, age) for each in silent))):
             self._kept = replace(self._kept, forgotten=self._kept.forgotten + 1)
 
     async def _answers(self, connection: Connection) -> bool:
@@ -452,9 +481,9 @@ class Measurement:
             return await self._responds(connection, NEXT_PROBE + TRIES) and not connection.ended()
         return False
 
-    async def _is_forgotten(self, kept: Keeping, age: float) -> bool:
+    async def _is_forgotten(self, connection: Connection, kept: Keeping, age: float) -> bool:
         """Whether nothing but the path is known to have ended it: no outage, and no service that resets or closes."""
-        ended = kept.connection.ended()
+        ended = connection.ended()
         if ended and not self.target.is_listener:
             return False
         there = await self._is_there(Seen(PlannedTest(age), age, closed=ended))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from keepaliveD.measuring.connection import MOST_HOPS, Connection
 from keepaliveD.measuring.greeting import Request
@@ -15,6 +17,8 @@ from keepaliveD.measuring.post_mortem import PATIENCE, end_within
 from keepaliveD.policy.measuring import tomography as policy
 from keepaliveD.policy.measuring.measurement import EndOfSilence, PlannedTest
 from keepaliveD.policy.measuring.tomography import Device, HopAnswer, HopPlan, HopResult
+
+T = TypeVar("T")
 
 FORGOTTEN = 1.1  # of the silence that was fatal: after this one all connections are surely forgotten
 ATTEMPTS = 3  # at a test, until it shows something
@@ -85,14 +89,13 @@ class Tomography:
 
     async def _make(self, plans: list[HopPlan], every: int, forgotten: float) -> None:
         """Make these tests, some of which may show nothing: a busy machine opens a connection too late."""
-        self._ends = time.monotonic() + len(plans) / RATE + max(each.quiet for each in plans) + forgotten + PATIENCE
-        tests = [asyncio.create_task(self._test(number, each, every)) for number, each in enumerate(plans)]
-        try:
-            await asyncio.gather(*tests)
-        finally:
-            for test in tests:
-                test.cancel()
-            await asyncio.gather(*tests, return_exceptions=True)
+        while plans and self._measurement.has_room():
+            room = self._measurement.room
+            lasts = sum(max(each.quiet for each in plans[at : at + room]) for at in range(0, len(plans), room))
+            some, plans = plans[:room], plans[room:]
+            self._ends = time.monotonic() + len(some) / RATE + lasts + forgotten + PATIENCE
+            await _together([self._test(number, each, every) for number, each in enumerate(some)])
+            await self._measurement.free()
 
     async def _count(self) -> bool:
         """Count the hops; return False where there is none, or that is not known."""
@@ -119,7 +122,13 @@ class Tomography:
         if not any(names):
             return
         allowed = [*range(1, len(names) + 1), MOST_HOPS]
-        answers = await asyncio.gather(*(self._end(number, hops, quiet) for number, hops in enumerate(allowed)))
+        answers: list[HopAnswer | None] = []
+        while len(answers) < len(allowed):
+            if not self._measurement.has_room():
+                return
+            some = allowed[len(answers) :][: self._measurement.room]
+            answers += await _together([self._end(number, hops, quiet) for number, hops in enumerate(some)])
+            await self._measurement.free()
         self.map.stopped_by = policy.stopped_by(answers, [bool(name) for name in names])
 
     async def _end(self, number: int, hops: int, quiet: float) -> HopAnswer | None:
@@ -182,3 +191,14 @@ class Tomography:
             if connection.ended() or connection.heard():
                 return False
         return True
+
+
+async def _together(works: Sequence[Coroutine[None, None, T]]) -> list[T]:
+    """Do these at the same time; return what they return. Raises what one of them raises, once all have ended."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

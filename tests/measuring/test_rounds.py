@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
+import random
+import re
 import selectors
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from socket import AF_INET, TCP_KEEPIDLE
 from types import SimpleNamespace
@@ -19,6 +22,7 @@ from keepaliveD.measuring.connection import AGES, ESTABLISHED, INFO_LENGTH, SEGM
 from keepaliveD.measuring.greeting import Request
 from keepaliveD.measuring.measurement import Measurement
 from keepaliveD.measuring.opening import Target
+from keepaliveD.measuring.sweep import End
 from keepaliveD.model.errors import Refusal, Unreachable
 from keepaliveD.policy.measuring.measurement import How, Limits, PlannedTest, Seen, Side
 from keepaliveD.policy.measuring.rounds import ROUNDS
@@ -133,8 +137,12 @@ def placed(loop: Hurried, monkeypatch: pytest.MonkeyPatch, make: Callable[[Reque
     async def absence(_: Target) -> None:
         await asyncio.sleep(stands)
 
+    async def swept(*_: object) -> int:
+        return 0
+
     monkeypatch.setattr(module, "open_connection", opened)
     monkeypatch.setattr(module, "absence", absence)
+    monkeypatch.setattr(module, "sweep", swept)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=loop.time, strftime=lambda _: "12:00:00"))
 
 
@@ -493,3 +501,100 @@ def test_a_connection_is_used_at_once_although_the_daemon_is_slow_to_answer(monk
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         assert runner.run(tell()) < 1.0
+
+
+@pytest.mark.parametrize("target", [PEER, SERVICE], ids=["listener", "service"])
+@pytest.mark.parametrize("first_one_is_forgotten", [False, True])
+def test_two_devices_of_which_one_counts_only_data_do_not_keep_connections_by_keepalive(
+    target: Target, first_one_is_forgotten: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One connection with keepalive said that it helps when it had taken the other device."""
+    numbers, devices = itertools.count(), random.Random(1)
+
+    def make(loop: Hurried, request: Request) -> Quiet:
+        if devices.random() < 0.5 if next(numbers) else first_one_is_forgotten:
+            return Kept(loop.time, 9.0, False, request, lost=lambda opened, now: now >= opened + 9.0)
+        return Kept(loop.time, 18.0, False, request)
+
+    measurement = finds(target, make, monkeypatch)
+    assert measurement.bracket.several_devices
+    assert measurement.keepalive_helps is False
+
+
+@pytest.mark.parametrize("target", [PEER, SERVICE], ids=["listener", "service"])
+def test_keepalive_helps_where_it_keeps_connections_whatever_device_they_take(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = random.Random(1)
+
+    def make(loop: Hurried, request: Request) -> Quiet:
+        return Kept(loop.time, devices.choice((9.0, 18.0)), False, request)
+
+    measurement = finds(target, make, monkeypatch)
+    assert measurement.bracket.several_devices
+    assert measurement.keepalive_helps is True
+
+
+class Service:
+    """A service behind a device that drops: it holds a forgotten connection until a sweep frees it, if that can."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, can_be_freed: bool) -> None:
+        self.held: set[tuple[str, int]] = set()
+        self.most = 0
+        self._loop = Hurried()
+        self._ports = itertools.count(50000)
+        placed(self._loop, monkeypatch, self._make, RTT)
+
+        async def sweep(_: Target, ends: Sequence[End]) -> int:
+            if not can_be_freed:
+                return len([end for end in ends if end.address in self.held])
+            self.held -= {end.address for end in ends}
+            return 0
+
+        monkeypatch.setattr(module, "sweep", sweep)
+
+    def measured(self) -> Measurement:
+        measurement = Measurement(SERVICE, Limits(4.0, 40.0, connections=8))
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(measurement.run())
+        return measurement
+
+    def _make(self, request: Request) -> Quiet:
+        made = Freed(self._loop.time, 11.0, False, request, service=self)
+        made.local_address = ("192.0.2.1", next(self._ports))
+        self.held.add(made.local_address)
+        self.most = max(self.most, len(self.held))
+        return made
+
+
+@dataclass
+class Freed(Quiet):
+    """A connection of which the peer learns that it was closed, unless the path has forgotten it."""
+
+    service: Service = field(kw_only=True)
+
+    def close(self, *, silently: bool = False) -> None:
+        if not silently or self.awake or self.answered:
+            self.service.held.discard(self.local_address)
+
+
+def test_a_service_never_holds_more_connections_than_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It held all that each round forgot until the end: sshd refused a third of its users meanwhile."""
+    service = Service(monkeypatch, can_be_freed=True)
+    measurement = service.measured()
+    assert measurement.bracket.narrow(1.105)
+    assert service.most <= 8 + 1
+    assert not service.held
+
+
+def test_a_service_that_cannot_be_freed_is_not_filled_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind NAT with random ports it would keep all that any round forgets."""
+    service = Service(monkeypatch, can_be_freed=False)
+    measurement = service.measured()
+    assert service.most <= 8 + 1
+    assert measurement.circumstances.left_open == len(service.held)
+    assert re.fullmatch(
+        r"peer: may hold \d connections that cannot be freed, so no more are opened; "
+        "run keepalivectl measure --listen there",
+        measurement.circumstances.gone,
+    )

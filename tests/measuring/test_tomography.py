@@ -17,7 +17,7 @@ from keepaliveD.policy.measuring.tomography import HopPlan, HopResult
 
 
 def made(
-    opens_at: int, monkeypatch: pytest.MonkeyPatch, gone: str = "", hops_left: int = 62
+    opens_at: int, monkeypatch: pytest.MonkeyPatch, gone: str = "", hops_left: int = 62, room: int = 78
 ) -> tuple[Counter[HopPlan], int]:
     """How often each test is made if each second one shows something only at that attempt, and how many have."""
     connection = SimpleNamespace(close=lambda: None)
@@ -25,15 +25,22 @@ def made(
     async def opened(_: object) -> object:
         return connection
 
+    async def freed() -> None:
+        assert under_way == 0
+
     measurement = SimpleNamespace(
         bracket=Bracket(20.0, 22.0),
         target=SimpleNamespace(is_listener=True),
         circumstances=SimpleNamespace(gone=gone),
         hops_left=hops_left,
         open=opened,
+        room=room,
+        has_room=lambda: True,
+        free=freed,
     )
     tomography = Tomography(cast(Measurement, measurement), 80.0)
     attempts: Counter[HopPlan] = Counter()
+    under_way = 0
 
     async def count(_: object) -> int:
         return 2
@@ -44,6 +51,11 @@ def made(
     async def test(_: Tomography, number: int, each: HopPlan, every: int) -> None:
         del every
         attempts[each] += 1
+        nonlocal under_way
+        under_way += 1
+        await asyncio.sleep(0)
+        assert under_way <= room
+        under_way -= 1
         shows = attempts[each] >= opens_at or number % 2 == 0
         end = EndOfSilence.SURVIVED if shows else EndOfSilence.VOID
         tomography.map.results.append(HopResult(each, Result(each.quiet, end)))
@@ -82,3 +94,9 @@ def test_it_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_is_tried_once_the_far_end_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     attempts, _ = made(1, monkeypatch, gone="the listener has ended")
     assert not attempts
+
+
+def test_no_more_connections_are_quiet_at_a_time_than_the_measurement_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service of which 8 are said to be left quiet at a time got 16 for two hops, and 160 for twenty."""
+    attempts, known = made(1, monkeypatch, room=8)
+    assert known == len(attempts) == 16

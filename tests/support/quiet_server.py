@@ -1,7 +1,7 @@
 """A service that says nothing, and holds what connects: for so many seconds, or for ever.
 
 usage: quiet_server.py ADDRESS PORT [SECONDS]
-Prints how many connections it holds whenever a line of standard input asks.
+Prints how many connections it holds, and the most that it held at a time, whenever a line of standard input asks.
 """
 
 import selectors
@@ -18,17 +18,19 @@ def main() -> None:
     events.register(server, selectors.EVENT_READ, "server")
     events.register(sys.stdin, selectors.EVENT_READ, "asked")
     held: dict[socket.socket, float] = {}
+    most = 0
     print("ready", flush=True)
     while True:
         for key, _ in events.select(timeout=0.1):
             if key.data == "server":
                 connection, _ = server.accept()
                 held[connection] = time.monotonic()
+                most = max(most, len(held))
                 events.register(connection, selectors.EVENT_READ)
             elif key.data == "asked":
                 if not sys.stdin.readline():
                     return
-                print(len(held), flush=True)
+                print(len(held), most, flush=True)
             elif isinstance(key.fileobj, socket.socket):
                 _drop(events, held, key.fileobj)
         for connection in [each for each, since in held.items() if time.monotonic() - since > patience]:

@@ -466,15 +466,18 @@ def test_the_longest_survivor_is_no_shorter_than_what_all_survived() -> None:
 @pytest.mark.parametrize(
     ("bracket", "kept", "helps"),
     [
-        (Bracket(19.0, 21.0), Kept(oldest=22.5), True),
-        (Bracket(19.0, 21.0), Kept(oldest=22.5, forgotten=2), True),
-        (Bracket(19.0, 21.0), Kept(oldest=20.5), None),
-        (Bracket(19.0, 21.0), Kept(oldest=21.02), None),
-        (Bracket(19.0, 21.0), Kept(oldest=21.02, forgotten=2), False),
-        (Bracket(20.0), Kept(oldest=20.5), None),
+        (Bracket(19.0, 21.0), Kept(22.5, 1), True),
+        (Bracket(19.0, 21.0), Kept(22.5, 1, forgotten=2), True),
+        (Bracket(19.0, 21.0), Kept(20.5, 1), None),
+        (Bracket(19.0, 21.0), Kept(21.02, 1), None),
+        (Bracket(19.0, 21.0), Kept(21.02, 1, forgotten=2), False),
+        (Bracket(20.0), Kept(20.5, 1), None),
         (Bracket(20.0), Kept(forgotten=2), None),
         (Bracket(19.0, 21.0), Kept(forgotten=1), None),
         (Bracket(19.0, 21.0), Kept(forgotten=2), False),
+        (Bracket(19.0, 21.0, longest_survivor=40.0), Kept(22.5, 1), None),
+        (Bracket(19.0, 21.0, longest_survivor=40.0), Kept(22.5, 24), True),
+        (Bracket(19.0, 21.0, longest_survivor=40.0), Kept(22.5, 1, forgotten=2), False),
         (Bracket(19.0, 21.0, closes=15.0), Kept(forgotten=2), None),
     ],
 )
@@ -482,7 +485,7 @@ def test_whether_keepalive_helps_follows_from_the_final_bracket(
     bracket: Bracket, kept: Kept, helps: bool | None
 ) -> None:
     """Where nothing was forgotten in the end, a connection was said to have outlived the timeout of an early round."""
-    assert keepalive_helps(bracket, kept) is helps
+    assert keepalive_helps(bracket, kept, 78) is helps
 
 
 @pytest.mark.parametrize(
