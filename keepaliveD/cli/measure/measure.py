@@ -372,7 +372,7 @@ class Progress:
         bracket = measurement.bracket
         if bracket.survived is not None:
             line += f"; survived {span(bracket.survived)}"
-        if bracket.forgotten is not None:
+        if bracket.forgotten is not None and bracket.unheard is None:
             line += f"; forgotten by {span(bracket.forgotten)}"
         return line
 

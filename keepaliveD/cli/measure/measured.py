@@ -26,6 +26,10 @@ REVIVED = (
     "a firewall that forgets, and that packets of this host revive; "
     "to see it, run keepalivectl measure --listen at the far end"
 )
+UNHEARD = (
+    "no probe of the peer, not even after {}, while those of this host were answered: "
+    "a proxy between answers both ends, or a firewall that packets of this host revive forgets sooner"
+)
 NO_HOPS = "none seen: this host's own firewall forgets, or the peer's, or a bridge or a router that sets the TTL"
 TTL_SET = "not counted: a router passes on packets whose TTL is over, as one that sets the TTL does"
 ON_THE_WAY_BACK = " or a device on the way back"
@@ -108,7 +112,7 @@ def _name(found: Found, hop: int) -> str:
 
 
 def _timeout(bracket: Bracket) -> str:
-    if bracket.forgotten is None:
+    if bracket.forgotten is None or bracket.unheard is not None:
         if bracket.survived is None:
             return "nothing is known"
         if bracket.closes is not None:
@@ -127,7 +131,9 @@ def _details(found: Found) -> Iterator[tuple[str, str]]:
         yield "survived", f"{_down(bracket.survived)}, by {connections(bracket.survivors)}{_doubt(found)}"
     if bracket.survived is not None and bracket.forgotten is None and not found.by_listener:
         yield "not seen", REVIVED
-    if bracket.forgotten is not None and bracket.how is not None:
+    if bracket.unheard is not None:
+        yield "not heard", UNHEARD.format(_up(bracket.unheard))
+    elif bracket.forgotten is not None and bracket.how is not None:
         yield "forgotten", f"after {_up(bracket.forgotten)}: {HOW[bracket.how]}"
     if found.reset_by_peer is not None:
         yield "reset by", "the peer, or a device as far away" if found.reset_by_peer else DEVICE
@@ -137,7 +143,7 @@ def _details(found: Found) -> Iterator[tuple[str, str]]:
     if bracket.several_devices and bracket.longest_survivor is not None:
         longest = _down(bracket.longest_survivor)
         yield "devices", f"several: some connections survived {longest}; the shortest timeout counts"
-    if bracket.revived_by is not None:
+    if bracket.revived_by is not None and bracket.unheard is None:
         one, other = ("this host", "the peer") if bracket.revived_by is Side.HERE else ("the peer", "this host")
         yield "revived", f"by a packet of {one}; until then packets of {other} are lost"
     yield from _keepalive(found)
@@ -255,13 +261,14 @@ def as_json(found: Found, name: str = "") -> str:
             "target": found.name,
             "address": found.address,
             "survived": _number(bracket.survived),
-            "forgotten": _number(bracket.forgotten),
-            "how": bracket.how.value if bracket.how else None,
+            "forgotten": None if bracket.unheard else _number(bracket.forgotten),
+            "how": bracket.how.value if bracket.how and not bracket.unheard else None,
+            "unheard": _number(bracket.unheard),
             "reset_by": None if found.reset_by_peer is None else "peer" if found.reset_by_peer else "device",
             "survivors": bracket.survivors,
             "several_devices": bracket.several_devices,
             "longest_survivor": _number(bracket.longest_survivor),
-            "revived_by": bracket.revived_by.value if bracket.revived_by else None,
+            "revived_by": bracket.revived_by.value if bracket.revived_by and not bracket.unheard else None,
             "keepalive_helps": found.keepalive_helps,
             "server_closes": _number(bracket.closes),
             "server_sent": found.speaks,

@@ -26,8 +26,9 @@ def proving_age(bracket: Bracket) -> float | None:
     """Return the age in seconds by which a connection has clearly outlived the timeout; None without a timeout.
 
     A path that ends each connection at the same age, whatever it sends, has the latest of them end a little later.
+    Where no probe of the peer is ever heard, a proxy may answer those of this host, which then show nothing.
     """
-    return None if bracket.forgotten is None else bracket.forgotten * CLEARLY
+    return None if bracket.forgotten is None or bracket.unheard is not None else bracket.forgotten * CLEARLY
 
 
 def needed(bracket: Bracket, connections: int) -> int:

@@ -156,6 +156,15 @@ class Bracket:
         """Whether some connections survived what was fatal for others, or may have been; whichever side tested them."""
         return self.longest_survivor is not None and self.revived_by is None
 
+    @property
+    def unheard(self) -> float | None:
+        """Return the shortest silence after which no probe of the peer arrived, where none ever did; else None.
+
+        This host's probes were answered after longer ones: a proxy answers them, or a firewall that they revive forgets
+        in less than was tried.
+        """
+        return self.forgotten if self.revived_by is Side.HERE and self.survived is None else None
+
     def narrow(self, ratio: float) -> bool:
         """Whether the bracket is as narrow as is wanted."""
         if self.survived is None or self.forgotten is None:

@@ -185,6 +185,20 @@ def test_one_side_that_revives_is_named() -> None:
     assert "revived      by a packet of this host; until then packets of the peer are lost" in said(revived)
 
 
+def test_a_proxy_that_answers_for_the_peer_is_no_path_with_a_timeout() -> None:
+    """It said "forgets within 3.7s", "revived by a packet of this host" and that keepalive helps."""
+    bracket = Bracket(None, 3.61, How.SILENCE, revived_by=Side.HERE, tests=155)
+    proxied = replace(FOUND, bracket=bracket, keepalive_helps=None)
+    assert said(proxied).splitlines()[:-1] == [
+        "path to db.example.net:5432: nothing is known",
+        "  not heard    no probe of the peer, not even after 3.7s, while those of this host were answered: "
+        "a proxy between answers both ends, or a firewall that packets of this host revive forgets sooner",
+    ]
+    told = json.loads(as_json(proxied))
+    assert [told[key] for key in ("forgotten", "how", "revived_by", "unheard")] == [None, None, None, 3.61]
+    assert json.loads(as_json(FOUND))["unheard"] is None
+
+
 def test_the_map_reads_from_this_host_to_the_peer() -> None:
     devices = (
         Device((1,), 3600.0),

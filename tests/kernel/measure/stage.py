@@ -34,9 +34,11 @@ def token_of(listener: Popen[str]) -> str:
     return str(token)
 
 
-def measure(chain: Chain, *options: str, port: str = PORT, during: Callable[[Popen[str]], None] | None = None) -> Found:
+def measure(
+    chain: Chain, *options: str, to: str = "", port: str = PORT, during: Callable[[Popen[str]], None] | None = None
+) -> Found:
     """What `keepalivectl measure --json` finds from the client; `during` happens from when it begins."""
-    command = (*URGENT, *CTL, "measure", f"{chain.address}:{port}", "--json", *options)
+    command = (*URGENT, *CTL, "measure", f"{to or chain.address}:{port}", "--json", *options)
     with chain.client.running(*command) as process:
         if during is not None:
             assert process.stderr

@@ -13,7 +13,7 @@ from subprocess import Popen
 
 import pytest
 
-from tests.kernel.measure.stage import LONG, Found, listening, measure
+from tests.kernel.measure.stage import LONG, PORT, Found, listening, measure
 from tests.support.chain import Chain, Device
 from tests.support.patience import SOON, STALL
 
@@ -21,6 +21,7 @@ TIMEOUT = 20  # seconds
 LATE = 2.0  # seconds by which a busy machine may be late
 QUICK = ("--shortest", "8s", "--longest", "40s")
 SERVER = str(Path(__file__).parents[2] / "support/quiet_server.py")
+PROXY = str(Path(__file__).parents[2] / "support/tcp_proxy.py")
 SERVICE = "7000"
 QUIET_AT_A_TIME = 8  # connections to a service, beside one that is kept alive
 FRESH = 1  # that shows whether the path is up, and is closed at once
@@ -92,6 +93,18 @@ def foreign(device: Device, *patience: str, during: Callable[[Popen[str]], None]
     return tell
 
 
+def proxied(stack: ExitStack) -> Found:
+    """A proxy on the first router answers probes of both ends; the device behind that forgets."""
+    chain = stack.enter_context(Chain(Device("none"), Device("drop", TIMEOUT)))
+    token = stack.enter_context(listening(chain))
+    near = "10.98.0.2"
+    command = (sys.executable, "-S", PROXY, near, PORT, chain.address, PORT)
+    proxy = stack.enter_context(chain.devices[0].running(*command))
+    assert proxy.stdout
+    assert proxy.stdout.readline() == "ready\n"
+    return measure(chain, "--token", token, *QUICK, to=near)
+
+
 STORIES: dict[str, Story] = {
     "drop": listened(Device("drop", TIMEOUT)),
     "reject": listened(Device("reject", TIMEOUT)),
@@ -107,6 +120,7 @@ STORIES: dict[str, Story] = {
     "stopped": stopped,
     "foreign": foreign(Device("drop", TIMEOUT)),
     "foreign, closes first": foreign(Device("drop", 60), "20"),
+    "proxy, behind it drop": proxied,
     "foreign, Ctrl-C": foreign(Device("drop", TIMEOUT), during=ctrl_c),
 }
 """What is on the path, or happens there."""
@@ -150,6 +164,13 @@ def test_a_loose_firewall_is_seen_by_the_peers_probes(found: dict[str, Found]) -
 def test_it_says_whether_keepalive_helps(found: dict[str, Found]) -> None:
     helps = {name: each["keepalive_helps"] for name, each in found.items() if each["forgotten"]}
     assert helps == dict.fromkeys(helps, True) | {"only data refreshes": False}
+
+
+def test_a_proxy_that_answers_for_the_peer_is_seen(found: dict[str, Found]) -> None:
+    """It was a firewall that forgets within the shortest silence, and against which keepalive helps."""
+    proxy = found["proxy, behind it drop"]
+    assert [proxy[key] for key in ("survived", "forgotten", "revived_by", "keepalive_helps")] == [None] * 4
+    assert proxy["unheard"] == pytest.approx(8.0, abs=LATE)
 
 
 def test_several_devices_are_seen(found: dict[str, Found]) -> None:

@@ -49,6 +49,7 @@ class Path:
     loose: bool = False  # a packet of this host is let through, and makes a new entry
     outage: tuple[float, float] = (0.0, 0.0)
     near: bool = True  # the outage is between this host and the devices
+    proxied: bool = False  # a proxy before the devices answers the probes of both ends
     closes: float = float("inf")
     lost: float = 0.0  # share of packets
     dies: float = 0.0  # share of connections that end for another reason
@@ -130,6 +131,8 @@ class Connection:
 
     def _send(self, now: float) -> str:
         path = self._path
+        if path.proxied:
+            return "answer" if self.plan.prober is Side.HERE else "silence"
         if self._dead or now >= path.ends or (path.is_down(now) and path.near) or path.chance.random() < path.lost / 2:
             return "silence"
         forgotten = now - self._last > self._timeout or self._last < path.loses <= now
@@ -320,6 +323,27 @@ def test_fresh_connections_that_stand_late_make_no_bracket_wider(loose: bool) ->
         bracket, _ = measure(Path([timeout], loose=loose, slow=0.6, chance=random.Random(seed)), limits)
         assert bracket.narrow(limits.ratio), (seed, bracket)
         assert (bracket.survived or 0.0) <= timeout <= (bracket.forgotten or 0.0), (seed, bracket)
+
+
+@pytest.mark.parametrize("connections", [78, 8])
+def test_a_proxy_that_answers_the_probes_of_both_ends_is_no_firewall(connections: int) -> None:
+    """No probe of the peer ever arrives, whatever the silence: this was a loose firewall that forgets within 5 s."""
+    for seed in range(40):
+        path = Path([60.0], proxied=True, chance=random.Random(seed))
+        bracket, took = measure(path, Limits(5.0, 400.0, connections, both_sides=True))
+        assert bracket.unheard is not None, (seed, bracket)
+        assert (bracket.survived, bracket.several_devices) == (None, False), (seed, bracket)
+        assert keepalive_helps(bracket, Kept(1e9, 24), connections) is None
+        assert took < 4 * 60, (seed, took)
+
+
+def test_a_loose_firewall_is_no_proxy() -> None:
+    for seed in range(40):
+        timeout = random.Random(seed).uniform(5.1, 60.0)
+        bracket, _ = measure(
+            Path([timeout], loose=True, chance=random.Random(seed)), Limits(5.0, 90.0, both_sides=True)
+        )
+        assert (bracket.unheard, bracket.revived_by) == (None, Side.HERE), (seed, timeout, bracket)
 
 
 def late(quiet: float, stands: float) -> Seen:
