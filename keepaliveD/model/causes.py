@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 IDLE_AFTER = 2.0  # seconds without a packet: a busy connection has shorter silences
+CLOSED_IDLE_AFTER = 10.0  # seconds without data, after which a close by the peer has a cause of its own
 
 
 class Cause(enum.IntEnum):

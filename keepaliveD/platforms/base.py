@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import NamedTuple, Protocol
 
+from keepaliveD.model.causes import CLOSED_IDLE_AFTER
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.deaths import Deaths
@@ -215,7 +216,7 @@ class DeathWatch(NamedTuple):
 
     engine: str = "auto"
     packets: bool = True
-    idle: float = 10.0
+    idle: float = CLOSED_IDLE_AFTER
     everywhere: bool = True
 
 

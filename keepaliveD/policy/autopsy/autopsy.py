@@ -20,6 +20,7 @@ from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.rules import ArmRule, IPNetwork, Path
 from keepaliveD.model.sockets import OWN, Bools, Column, Indices
+from keepaliveD.policy.autopsy.facts import is_ordinary
 from keepaliveD.policy.autopsy.hindsight import NOTHING, Examined, Key, Remembered, Whose, examine, remember
 from keepaliveD.policy.autopsy.saves import Saves
 from keepaliveD.policy.timeouts.advice import Advisor, are_evidence
@@ -174,7 +175,9 @@ class Autopsy:
         ended, left_out = deaths.ended, ignored(deaths.ended, self._rules.ignore)
         if left_out.any():
             ended = ended[~left_out]
-        self.tally.ordinary += deaths.ordinary
+        ordinary = is_ordinary(ended)
+        ended = ended[~ordinary]
+        self.tally.ordinary += deaths.ordinary + int(ordinary.sum())
         self.tally.lost += deaths.lost
         if not len(ended):
             return ()

@@ -22,6 +22,7 @@ from keepaliveD.policy.autopsy.facts import (
     WHOLE,
     Facts,
     answered_by_fin,
+    as_closed,
     closed_in_peace,
     distance,
     facts_of,
@@ -120,6 +121,7 @@ def decide(ended: Column, survived: Column | None = None, unknown: Collection[st
     `survived`: the longest silence that each was known to survive, in seconds; NaN or 0 where none is known.
     `unknown`: columns that the engine cannot fill.
     """
+    ended = as_closed(ended)
     rules = tuple(_rules(ended, survived if survived is not None else np.zeros(len(ended)), unknown))
     last = len(rules)
     which = np.select([rule.applies for rule in rules], list(range(last)), last)

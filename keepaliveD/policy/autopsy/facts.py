@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from typing import NamedTuple
 
 import numpy as np
 
-from keepaliveD.model.causes import IDLE_AFTER
+from keepaliveD.model.causes import CLOSED_IDLE_AFTER, IDLE_AFTER
 from keepaliveD.model.deaths import Reset
 from keepaliveD.model.keepalive import TIMER_SLACK
 from keepaliveD.model.sockets import Bools, Column, TcpState
@@ -46,14 +47,11 @@ def facts_of(ended: Column) -> Facts:
     silence = ended["silence"]
     peers, resets = distance(ended["peer_ttl"]), distance(ended["reset_ttl"])
     known = (peers >= 0) & (resets >= 0)
-    acknowledging = (ended["reset_flags"] & ACK) != 0
-    running = (ended["reset_id"] != 0) | (ended["reset_window"] != 0)
-    running |= is_ipv6(ended) & (ended["reset_label"] != 0) & (ended["reset_label"] == ended["peer_label"])
     return Facts(
         idle=silence >= IDLE_AFTER,
         quiet_known=~np.isnan(silence),
-        live=acknowledging & running & (ended["reset_timestamps"] >= ended["timestamps"]),
-        acknowledging=acknowledging,
+        live=is_live(ended),
+        acknowledging=is_acknowledging(ended),
         nearer=known & (resets < peers),
         by_one_hop=known & (np.abs(resets - peers) == 1),
         farther=known & (resets > peers),
@@ -61,6 +59,57 @@ def facts_of(ended: Column) -> Facts:
         after_close=np.isin(ended["state"], HALF_CLOSED) & (ended["shutdown"] != SENDING),
         at_once=np.isin(ended["state"], OPEN),
     )
+
+
+def is_acknowledging(ended: Column) -> Bools:
+    """Return which resets have the ACK flag."""
+    acknowledging: Bools = (ended["reset_flags"] & ACK) != 0
+    return acknowledging
+
+
+def is_live(ended: Column) -> Bools:
+    """Return which resets have the form of one from a socket that knows the connection."""
+    running: Bools = (ended["reset_id"] != 0) | (ended["reset_window"] != 0)
+    running |= is_ipv6(ended) & (ended["reset_label"] != 0) & (ended["reset_label"] == ended["peer_label"])
+    running &= is_acknowledging(ended) & (ended["reset_timestamps"] >= ended["timestamps"])
+    return running
+
+
+def lost_only_its_fin(ended: Column) -> Bools:
+    """Return which connections both ends had closed, lost nothing but the FIN of this end, and nobody is told of it.
+
+    The FIN of a program that closes late is answered by a reset, since the peer's socket is gone (tcp_fin_timeout), or
+    a firewall drops it that has forgotten a connection of which one direction is closed.
+    """
+    lost: Bools = np.isin(ended["state"], BOTH_CLOSED) & (ended["inode"] == 0)
+    lost &= ended["unacked"].astype(np.int64) + ended["unsent"] <= 1
+    lost &= ~np.isin(ended["error"], (0, errno.ECONNABORTED)) & ~is_live(ended)
+    return lost
+
+
+def as_closed(ended: Column) -> Column:
+    """Return these ends as they were before the FIN of this end was lost, where a connection lost nothing else."""
+    rows = lost_only_its_fin(ended)
+    if not rows.any():
+        return ended
+    closed = ended.copy()
+    closed["error"][rows], closed["reset"][rows] = 0, Reset.NONE.value
+    closed["fin_first"][rows & (ended["state"] == LAST_ACK)] = 1
+    closed["silence"][rows] = _quiet_before_fin(ended)[rows]
+    return closed
+
+
+def is_ordinary(ended: Column) -> Bools:
+    """Return which ends are an ordinary close, of which nothing else is to be said."""
+    ordinary: Bools = lost_only_its_fin(ended) & (ended["signal"] == 0) & (ended["out_of_memory"] == 0)
+    ordinary &= ~(_quiet_before_fin(ended) >= CLOSED_IDLE_AFTER)
+    return ordinary
+
+
+def _quiet_before_fin(ended: Column) -> Column:
+    """Return for how many seconds no data had passed when the peer's FIN came, NaN where that is not known."""
+    quiet: Column = np.maximum(np.minimum(ended["since_sent"], ended["since_received"]) - ended["since_fin"], 0)
+    return quiet
 
 
 def closed_in_peace(ended: Column) -> Bools:

@@ -20,7 +20,7 @@ from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, TcpState
 from keepaliveD.policy.autopsy.deaths import Causes, decide
 from keepaliveD.policy.autopsy.evidence import closer_name, evidence, name_of
-from keepaliveD.policy.autopsy.facts import BOTH_CLOSED
+from keepaliveD.policy.autopsy.facts import BOTH_CLOSED, as_closed
 from keepaliveD.policy.verdicts.activity import Activity, find
 from keepaliveD.policy.verdicts.connections import endpoints
 from keepaliveD.policy.verdicts.paths import assign
@@ -176,7 +176,7 @@ def examine(
     held against these.
     """
     known = _recall(ended, scans)
-    ended = _with_cgroups(ended, known)
+    ended = _with_cgroups(as_closed(ended), known)
     path = _paths(ended, paths, known)
     causes = decide(ended, known.survived, unknown)
     warned = known.seen & RISKY[known.reported] & (known.reported_at <= ended["ended_at"])

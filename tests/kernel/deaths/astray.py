@@ -101,9 +101,9 @@ def peers_own_firewall_answers_with_an_error(play: Play) -> None:
     wait_for_end(client)
 
 
-@scene(Cause.PATH_DIED)
+@scene(Cause.PEER_CLOSED)
 def path_dies_after_the_peer_had_closed(play: Play) -> None:
-    """So that the FIN of this end is lost."""
+    """So that only the FIN of this end is lost."""
     client, server = play.open()
     play.fail("drop_there")
     server.sendall(b"last")

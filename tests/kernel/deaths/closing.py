@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from socket import AF_INET6, IPPROTO_TCP, MSG_MORE, SHUT_RDWR, SHUT_WR, TCP_INFO, socket
+from socket import AF_INET6, IPPROTO_TCP, MSG_MORE, SHUT_RDWR, SHUT_WR, TCP_INFO, TCP_LINGER2, socket
 
 from keepaliveD.model.causes import Cause
 from keepaliveD.model.sockets import TcpState
@@ -49,15 +49,37 @@ def peer_lost_its_state_and_gets_a_fin(play: Play) -> None:
 # Both ends had closed
 
 
-@scene(Cause.PATH_DIED, untold=True)
-def peer_closes_and_is_gone_when_this_end_closes_after_a_silence(play: Play) -> None:
-    """So that only the FIN of this end is lost."""
+@scene(Cause.PEER_CLOSED)
+def peer_closes_and_a_firewall_drops_the_late_fin_of_this_end(play: Play) -> None:
     client, server = play.open()
-    server.shutdown(SHUT_WR)
+    server.close()
     assert client.recv(1) == b""
     stay_quiet()
     play.fail("drop_there")
     client.close()
+
+
+@scene(Cause.PEER_CLOSED)
+@scene(Cause.PEER_CLOSED, family=AF_INET6)
+def peer_closes_and_its_socket_is_gone_when_this_end_closes(play: Play) -> None:
+    client, _ = closed_by_a_peer_that_forgets(play)
+    client.close()
+
+
+@scene(Cause.PROGRAM_KILLED)
+def peer_closes_and_its_socket_is_gone_when_the_program_is_killed(play: Play) -> None:
+    client, _ = closed_by_a_peer_that_forgets(play)
+    play.hold(client, *HOLD).kill()
+
+
+def closed_by_a_peer_that_forgets(play: Play) -> tuple[socket, socket]:
+    """Both ends of a connection whose peer has closed so long ago that its kernel has ended it (tcp_fin_timeout)."""
+    client, server = play.open()
+    server.setsockopt(IPPROTO_TCP, TCP_LINGER2, 1)
+    server.close()
+    assert client.recv(1) == b""
+    stay_quiet()
+    return client, server
 
 
 # The peer has closed one direction, and waits for the answer

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import subprocess
 from collections.abc import Iterator
 from socket import IPPROTO_TCP, SHUT_WR, TCP_INFO, socket
 
 from keepaliveD.model.sockets import Column, TcpState
-from keepaliveD.policy.autopsy.facts import SENDING
+from keepaliveD.policy.autopsy.facts import SENDING, is_ordinary
+from tests.kernel.deaths.rig import vanish
 from tests.kernel.deaths.scenes import DIE_WITH_US, HOLD, abort
 from tests.kernel.deaths.test_reader import pair
 from tests.kernel.deaths.watching import Watch, watching
@@ -119,3 +121,15 @@ def test_a_program_that_is_killed_and_whose_socket_another_one_closes_is_only_co
             near.close()
             assert len(ends_until_an_abort(host, watch)) == 0
     assert watch.ordinary >= 1
+
+
+def test_a_close_whose_fin_meets_a_peer_that_had_closed_and_is_gone_is_an_ordinary_one() -> None:
+    with Namespace() as host, watching(host) as watch:
+        near, far = pair(host)
+        far.shutdown(SHUT_WR)
+        assert near.recv(1) == b""
+        vanish(far)
+        near.close()
+        ended = watch.until(lambda ended: len(ended) > 0)
+    assert ended["error"].tolist() == [errno.ECONNRESET]
+    assert is_ordinary(ended).all()

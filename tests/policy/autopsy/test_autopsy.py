@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import ipaddress
 import math
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from keepaliveD.cli.targets.named import process_name
 from keepaliveD.model.autopsy import Alike, Common, Death
 from keepaliveD.model.causes import ONLY_BESIDE, Cause, Foretold
 from keepaliveD.model.connections import Owner, Verdict, WhatCounts
-from keepaliveD.model.deaths import Deaths
+from keepaliveD.model.deaths import Deaths, Reset
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.rules import ArmAction, ArmRule, Path
 from keepaliveD.model.sockets import OWN, Switch, TcpState, Timer
@@ -533,11 +534,75 @@ def test_a_reset_after_a_silence_that_no_product_forgets_after_may_have_another_
 @pytest.mark.parametrize("lost", [FORGOT, FORGOTTEN_BY_REJECT, reset(silence=250.0, unacked=1)])
 @pytest.mark.parametrize("state", [9, 11], ids=["LAST_ACK", "CLOSING"])
 def test_keepalive_is_not_recommended_for_a_connection_that_both_ends_had_closed(lost: Facts, state: int) -> None:
-    """Only the last FIN was lost or refused, which nobody waits for."""
-    before, closed = ({**lost, "state": one} for one in (1, state))
+    """Its program still has the socket: it is told that only the last FIN was lost or refused."""
+    before, closed = ({**lost, "state": one, "inode": 7} for one in (1, state))
     assert remedy(only(Autopsy(rules(GUESS, OFFICE)).observe(died(before), 1001.0))).lines
     both = remedy(only(Autopsy(rules(GUESS, OFFICE)).observe(died(closed), 1001.0)))
     assert both == ((), "keepalive would not have helped: both ends had closed the connection")
+
+
+LATE: Facts = {"state": 9, "fin_first": 1, "shutdown": 3, "unacked": 1, "silence": 75.0}
+LATE_CLOSES: dict[str, Facts] = {
+    "a reset answers it": reset(**LATE),
+    "a router on the way rejects it": reset(**LATE, reset_ttl=63),
+    "nobody sees the reset": reset(**LATE, reset=Reset.UNSEEN, reset_flags=0),
+    "a firewall drops it": timed_out(**LATE, retransmits=8),
+    "a router says that the peer is not reached": {**LATE, "error": errno.EHOSTUNREACH, "icmp_type": 3, "icmp_code": 1},
+    "this host does not let it leave": timed_out(**{**LATE, "unacked": 0}, unsent=1),
+    "both ends had closed at once": timed_out(**{**LATE, "state": 11, "fin_first": 0}),
+    "the peer had closed in use": reset(**LATE, since_fin=75.0, since_sent=76.0, since_received=75.1),
+}
+
+
+@pytest.mark.parametrize("name", LATE_CLOSES)
+def test_a_close_after_that_of_the_peer_is_ordinary_whatever_becomes_of_its_fin(name: str) -> None:
+    autopsy = Autopsy(rules())
+    assert autopsy.observe(died(LATE_CLOSES[name], ordinary=2), 1001.0) == ()
+    assert autopsy.tally.ordinary == 3
+    assert not autopsy.tally.by_cause
+
+
+LOST_MORE: dict[str, tuple[Facts, Cause]] = {
+    "data is lost, too": (reset(**{**LATE, "unacked": 5}), Cause.WROTE_AFTER_CLOSE),
+    "data never left": (timed_out(**LATE, unsent=5), Cause.SILENT_AFTER_IDLE),
+    "its program is told": (reset(**LATE, inode=7), Cause.UNKNOWN_TO_PEER),
+    "the peer had not closed": (reset(**{**LATE, "state": 4, "fin_first": 0}), Cause.UNKNOWN_TO_PEER),
+    "the peer did not read what it had got": (live(**LATE), Cause.PEER_ABORTED_AFTER_CLOSE),
+    "somebody killed it": ({**LATE, "error": errno.ECONNABORTED}, Cause.LOCAL_KILL),
+    "a signal ended its program": (reset(**LATE, signal=9, exiting=1), Cause.PROGRAM_KILLED),
+    "the peer had closed after idle": (
+        reset(**LATE, since_fin=75.0, since_sent=90.0, since_received=86.0),
+        Cause.PEER_CLOSED_IDLE,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOST_MORE)
+def test_a_close_after_that_of_the_peer_has_a_cause_where_more_is_to_be_said_than_that_its_fin_was_lost(
+    name: str,
+) -> None:
+    facts, cause = LOST_MORE[name]
+    autopsy = Autopsy(rules())
+    assert only(autopsy.observe(died(facts), 1001.0)).cause is cause
+    assert autopsy.tally.ordinary == 0
+
+
+def test_the_silence_of_a_late_close_is_the_one_before_the_peer_closed() -> None:
+    death = only(Autopsy(rules()).observe(died(LOST_MORE["the peer had closed after idle"][0]), 1001.0))
+    assert death.silence == pytest.approx(11.0)
+    assert death.evidence == (
+        "quiet for 11s before",
+        "bytes that the peer did not acknowledge: 1",
+        "the peer closed first, 1min 15s before the end",
+        "this end had closed before",
+    )
+
+
+def test_nobody_is_told_of_the_end_of_what_its_program_had_closed() -> None:
+    closed = reset(state=4, shutdown=3, silence=3.0)
+    for inode, told in ((0, False), (7, True)):
+        death = only(Autopsy(rules()).observe(died({**closed, "inode": inode}), 1001.0))
+        assert ("its program is told ECONNRESET" in death.evidence) == told
 
 
 def test_the_remedy_for_a_path_that_is_known_arms_it() -> None:

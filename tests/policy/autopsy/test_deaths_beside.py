@@ -109,7 +109,7 @@ def test_an_answer_after_the_peers_fin_is_one_also_where_this_end_closes_at_once
     found = decide(ends([{**closed, "unacked": 5}, {**closed, "unacked": 1}, {**closed, "unsent": 5}]))
     assert found.candidates(0) == (Cause.WROTE_AFTER_CLOSE, *HALF_CLOSED_BY_PEER)
     assert found.confidence[0] == np.float32(0.9)
-    assert Cause(found.cause[1]) is Cause.UNKNOWN_TO_PEER, "it wrote nothing"
+    assert Cause(found.cause[1]) is Cause.PEER_CLOSED, "it wrote nothing"
     assert Cause(found.cause[2]) is Cause.WROTE_AFTER_CLOSE, "and what it wrote found no room"
 
 
