@@ -126,6 +126,13 @@ def test_many_ends_that_could_perhaps_have_been_prevented_say_the_same_as_one() 
     assert "[[arm]]" in said.below
 
 
+def test_packets_that_the_own_firewall_dropped_after_a_silence_leave_open_whether_the_end_was_foreseeable() -> None:
+    said = entry(timed_out(unacked=5, retransmits=4, silence=400.0, dropped_by_firewall=3))
+    sure = "possibly, or silent after idle; not foreseeable, unless the path forgot it"
+    assert f"ended: firewall of this host, quiet for 6min 40s ({sure}); to prevent it (helps if" in said.message
+    assert "[[arm]]" in said.below
+
+
 def test_who_killed_the_connection_is_named() -> None:
     said = entry({"error": 103, "closer": b"ss", "closer_pid": 77})
     assert "ended: killed on this host by ss[77] (certain; not foreseeable); keepalive would not" in said.message

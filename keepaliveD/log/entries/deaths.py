@@ -91,9 +91,9 @@ def foretold_words(foretold: Foretold, cause: Cause, others: Collection[Cause], 
         return foretold.label
     if cause is Cause.PEER_CLOSED_IDLE:
         return f"{foretold.label}: this host does not know the peer's own idle timeout"
-    if has_lines:
+    if has_lines and cause is Cause.UNKNOWN_TO_PEER:
         return f"{foretold.label}, unless a NAT forgot it"
-    if may_be_forgotten(cause, others):
+    if has_lines or may_be_forgotten(cause, others):
         return f"{foretold.label}, unless the path forgot it"
     return foretold.label
 

@@ -7,7 +7,7 @@ ends one host cannot tell two causes apart, so that a rule names the others, too
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -140,7 +140,7 @@ def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> It
     killed = Rule(error == errno.ECONNABORTED, Cause.LOCAL_KILL, 0.99)
     yield _beside(killed, not_ruled_out(BEHIND_A_KILL, unknown))
     late, dropped = ended["retransmits"] > 1, not_ruled_out(BEHIND_A_LATE_RESET, unknown)
-    for rule in _resets(ended, facts, unknown):
+    for rule in _beside_drops(_resets(ended, facts, unknown), ended):
         if dropped:
             yield _beside(rule._replace(applies=rule.applies & late), dropped)
         if rule.cause is Cause.MIDDLEBOX_IDLE:
@@ -174,18 +174,30 @@ def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> It
     yield unclear
     once = timed_out & (ended["dropped_by_firewall"] == 1)  # and what else was sent or answered was lost on its way
     for rule in _timeouts(ended, facts, survived):
-        yield _beside(rule._replace(applies=once & rule.applies), (Cause.LOCAL_FIREWALL, *unseen))
+        yield _beside(rule._replace(applies=once & rule.applies), (Cause.LOCAL_FIREWALL, *unseen), likelier=True)
         yield _beside(rule._replace(applies=timed_out & rule.applies), unseen)
     for rule in _closes(ended, facts, unknown):
         yield rule._replace(applies=rule.applies & (closing | (error == 0) | (error == errno.EPIPE)))
 
 
-def _beside(rule: Rule, others: tuple[Cause, ...]) -> Rule:
-    """Return the rule with these others, which make it doubtful."""
+def _beside(rule: Rule, others: tuple[Cause, ...], *, likelier: bool = False) -> Rule:
+    """Return the rule with these others, which make it doubtful, and may be likelier than those that it has."""
     others = tuple(each for each in others if each not in {rule.cause, *rule.others})
     if not others:
         return rule
-    return rule._replace(confidence=min(rule.confidence, DOUBTFUL), others=(*rule.others, *others))
+    all_others = (*others, *rule.others) if likelier else (*rule.others, *others)
+    return rule._replace(confidence=min(rule.confidence, DOUBTFUL), others=all_others)
+
+
+def _beside_drops(rules: Iterable[Rule], ended: Column) -> Iterator[Rule]:
+    """Yield each rule, beside this host's own firewall where that has dropped a packet since the peer was heard.
+
+    It may have rejected what the peer sent, so that the peer ended the connection. Or somebody has forged the packet.
+    """
+    dropped = ended["dropped_by_firewall"] != 0
+    for rule in rules:
+        yield _beside(rule._replace(applies=rule.applies & dropped), (Cause.LOCAL_FIREWALL,), likelier=True)
+        yield rule
 
 
 def _resets(ended: Column, facts: Facts, unknown: Collection[str]) -> Iterator[Rule]:
@@ -297,14 +309,15 @@ def _aborts(ended: Column, facts: Facts, unknown: Collection[str]) -> Iterator[R
 def _resets_of_strangers(ended: Column, facts: Facts, closing: Bools, unknown: Collection[str]) -> Iterator[Rule]:
     """Yield the rules about resets of something that does not know the connection.
 
-    In a connection to this host itself that may be its own firewall, where nobody sees which packets that drops.
+    In a connection to this host itself that may be its own firewall, where nobody sees which packets that drops. In any
+    other one its own firewall may have rejected what the peer sent before, so that the peer ended the connection.
     """
     unseen = not_ruled_out(BEHIND_A_RESET, unknown)
     own = is_loopback(ended)
     for rule in _resets_of_others(ended, facts, closing):
         if unseen and rule.cause in (*BY_A_MIDDLEBOX, Cause.UNKNOWN_TO_PEER):
             yield _beside(rule._replace(applies=rule.applies & own), unseen)
-        yield rule
+        yield rule._replace(others=(*rule.others, *unseen)) if rule.cause is Cause.UNKNOWN_TO_PEER else rule
 
 
 def _resets_of_others(ended: Column, facts: Facts, closing: Bools) -> Iterator[Rule]:

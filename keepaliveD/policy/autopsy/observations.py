@@ -43,7 +43,10 @@ AT_THE_PEER = "a tcp-keepalived at the peer sees whether its socket sent the res
 THE_SYN = "a new connection from the same port of the peer within seconds; there is none if somebody else sent the SYN"
 BPF_SEES = "the bpf engine, which sees what became of the reset, and who closed the connection"
 BPF_COUNTS = "the bpf engine, which sees packets that this host drops, and what programs have set"
-OWN_RULES = "the rules of this host that drop or reject these packets; a few that somebody forged are dropped as well"
+OWN_RULES = (
+    "the rules of this host that drop or reject these packets, which the bpf engine counts; a few that somebody forged "
+    "are dropped as well"
+)
 OWN_ROUTES = "this host's own routes (ip route get) and links at that time"
 SIGNATURES = "a packet capture: whether all packets of the peer carry a TCP-MD5 signature, or one that was forged"
 WHO_FORGES = "programs of this host that forge resets, as tcpkill and killcx do"
@@ -99,7 +102,7 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.USER_TIMEOUT, Cause.SILENT_AFTER_IDLE): "a new connection to the same port at once: if it works, the path "
     f"forgot the old one. Or {REPEATS}",
     (Cause.USER_TIMEOUT, Cause.PATH_DIED): WINDOW,
-    (Cause.LOCAL_NETWORK, Cause.LOCAL_FIREWALL): BPF_COUNTS,
+    (Cause.LOCAL_NETWORK, Cause.LOCAL_FIREWALL): OWN_RULES,
     (Cause.LOCAL_NETWORK, Cause.SILENT_AFTER_IDLE): OWN_ROUTES,
     (Cause.LOCAL_NETWORK, Cause.PATH_DIED): OWN_ROUTES,
     (Cause.LOCAL_FIREWALL, Cause.SILENT_AFTER_IDLE): OWN_RULES,
@@ -132,13 +135,13 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.UNREACHABLE, Cause.SILENT_AFTER_IDLE): "a new connection to the same port at once",
     **{(each, Cause.UNKNOWN): BPF_SEES for each in OF_RESETS},
     **{
-        (each, other): BPF_COUNTS
+        (each, other): OWN_RULES if other is Cause.LOCAL_FIREWALL else BPF_COUNTS
         for each in (*OF_RESETS, Cause.UNKNOWN)
         for other in not_ruled_out(BEHIND_A_LATE_RESET, BEHIND_A_LATE_RESET)
         if other is not each
     },
     **{
-        (each, other): BPF_COUNTS
+        (each, other): OWN_RULES if other is Cause.LOCAL_FIREWALL else BPF_COUNTS
         for each in OF_TIMEOUTS
         for other in not_ruled_out(BEHIND_A_TIMEOUT, BEHIND_A_TIMEOUT)
         if other is not each

@@ -34,6 +34,12 @@ RESET_PERHAPS_BY_A_DEVICE = (  # a load balancer, which may count only data
     "keepalive would have helped if a device on the path ended the connection for its silence, and counts probes; "
     "else see the peer's log"
 )
+BY_A_NAT = "helps if a NAT forgot the connection; not if the peer lost it"
+BY_A_NAT_OR_HERE = "helps if a NAT or this host's own firewall forgot the connection; not if the peer lost it"
+THERE_OR_HERE = (
+    "helps if the path or this host's own firewall forgot the connection; else correct the rules of this firewall"
+)
+REJECTED_HERE = ", or this host's own firewall rejected the peer's packets: then correct its rules"
 FORGOTTEN_HERE = (
     "this host's own firewall had perhaps forgotten the connection: a probe in time would have kept it, or a longer "
     "timeout there (net.netfilter.nf_conntrack_tcp_timeout_established); else correct its rules"
@@ -89,15 +95,34 @@ def remedy(death: Death, interval: float = 0.0) -> Remedy:
     """Return what would have kept this connection alive; `interval` is the seconds between two scans at most."""
     if in_vain := _in_vain(death):
         return Remedy((), f"keepalive would not have helped: {in_vain}")
-    if death.cause in PREVENTABLE:
-        return Remedy(_lines(death, interval), EARLY if _is_early(death) else IN_TIME)
-    if death.cause in PERHAPS and Cause.NAT_FORGOT in death.others and not death.silence < IDLE_AFTER:
-        return Remedy(_lines(death, interval), "helps if a NAT forgot the connection; not if the peer lost it")
     if death.cause is Cause.LOCAL_FIREWALL and death.hindsight.foretold is Foretold.FORETOLD:
         return Remedy(tuple(_arm(death, death.path)), FORGOTTEN_HERE)
+    if because := _why_lines_help(death):
+        return Remedy(_lines(death, interval), because)
     if may_be_forgotten(death.cause, death.others) and not death.silence < death.hindsight.survived:
         return Remedy((), IF_FORGOTTEN[death.cause][1])
-    return Remedy((), f"keepalive would not have helped: {WITHOUT_KEEPALIVE[death.cause]}")
+    here = REJECTED_HERE if death.cause in PERHAPS and _perhaps_here(death) else ""
+    return Remedy((), f"keepalive would not have helped: {WITHOUT_KEEPALIVE[death.cause]}{here}")
+
+
+def _why_lines_help(death: Death) -> str:
+    """Return why lines of configuration would have helped, or if what, or "" where they would not."""
+    if death.cause in PREVENTABLE:
+        return EARLY if _is_early(death) else IN_TIME
+    if death.cause in PERHAPS and Cause.NAT_FORGOT in death.others and not death.silence < IDLE_AFTER:
+        return BY_A_NAT_OR_HERE if _perhaps_here(death) else BY_A_NAT
+    return THERE_OR_HERE if death.cause is Cause.LOCAL_FIREWALL and _perhaps_silent(death) else ""
+
+
+def _perhaps_here(death: Death) -> bool:
+    """Return whether this host's own firewall may have brought the end about that has another cause."""
+    return Cause.LOCAL_FIREWALL in death.others
+
+
+def _perhaps_silent(death: Death) -> bool:
+    """Return whether the path may have forgotten a connection of which this host dropped packets, forged ones maybe."""
+    quiet = death.silence >= IDLE_AFTER and not death.silence < death.hindsight.survived
+    return quiet and Cause.SILENT_AFTER_IDLE in death.others and not (death.both_closed or death.only_data_counts)
 
 
 def may_be_forgotten(cause: Cause, others: Collection[Cause]) -> bool:

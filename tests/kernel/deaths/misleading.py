@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from socket import IPPROTO_TCP, SHUT_WR, SO_RCVBUF, SOL_SOCKET, socket
+from socket import AF_INET6, IPPROTO_TCP, SHUT_WR, SO_RCVBUF, SOL_SOCKET, socket
 
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths import scenes
-from tests.kernel.deaths.rig import SERVER
+from tests.kernel.deaths.rig import ACK, SERVER, Segment
 from tests.kernel.deaths.scenes import (
     HOLD,
     TCP_USER_TIMEOUT,
@@ -156,4 +156,43 @@ def router_finds_no_host_for_an_acknowledgement_of_what_probes(play: Play) -> No
     assert client.recv(4) == b"more"
     time.sleep(1)
     play.fail("drop_back")
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_FIREWALL, untold=True)
+@scene(Cause.LOCAL_FIREWALL, family=AF_INET6, untold=True)
+def own_firewall_rejects_what_the_peer_sends_before_this_end_does(play: Play) -> None:
+    """The peer is told that the connection is no more, and then answers so."""
+    client, server = play.open()
+    play.rig.treat("client", "reject_in", play.port)
+    send(server)
+    wait_for_end(server)
+    play.rig.treat("client", "reject_in", play.port, do="delete")
+    stay_quiet()
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_FIREWALL, untold=True)
+def own_firewall_drops_what_the_peer_sends_until_it_gives_up(play: Play) -> None:
+    client, server = play.open()
+    play.rig.treat("client", "drop_in", play.port)
+    send(server)
+    wait_for_end(server)
+    play.rig.treat("client", "drop_in", play.port, do="delete")
+    keepalive(client, 1)
+    wait_for_end(client)
+
+
+@scene(Cause.SILENT_AFTER_IDLE, untold=True)
+def forgotten_and_dropped_while_somebody_forges_packets_that_the_own_firewall_drops(play: Play) -> None:
+    """He knows addresses and ports, and no sequence number."""
+    client, _ = play.open()
+    play.rig.client.nft(f"add rule inet t in tcp sport {play.port} tcp window 1 drop")  # as ct state invalid does
+    stay_quiet()
+    play.fail("drop_there", "drop_back")
+    send(client)
+    for number in range(3):
+        forged = Segment(play.port, client.getsockname()[1], number << 30, ACK, acknowledged=77, window=1)
+        play.rig.forge(forged, hop_limit=62)
     wait_for_end(client)

@@ -38,12 +38,15 @@ from keepaliveD.policy.autopsy.autopsy import (
     AutopsyRules,
 )
 from keepaliveD.policy.autopsy.remedies import (
+    BY_A_NAT_OR_HERE,
     EARLY,
     FORGOTTEN_HERE,
     FORGOTTEN_PERHAPS,
     IN_TIME,
     PREVENTABLE,
+    REJECTED_HERE,
     RESET_PERHAPS_BY_A_DEVICE,
+    THERE_OR_HERE,
     WITHOUT_KEEPALIVE,
     remedy,
 )
@@ -603,6 +606,31 @@ def test_nobody_is_told_of_the_end_of_what_its_program_had_closed() -> None:
     for inode, told in ((0, False), (7, True)):
         death = only(Autopsy(rules()).observe(died({**closed, "inode": inode}), 1001.0))
         assert ("its program is told ECONNRESET" in death.evidence) == told
+
+
+def test_the_own_firewall_that_dropped_what_came_may_have_lost_the_peer_its_connection() -> None:
+    """It may have rejected what the peer sent; or somebody has forged packets for it to drop."""
+    dropped = reset(silence=400.0, unacked=5, dropped_by_firewall=1)
+    death = only(Autopsy(rules(GUESS)).observe(died(dropped), 1001.0))
+    assert (death.cause, death.others[0], death.confidence) == (Cause.UNKNOWN_TO_PEER, Cause.LOCAL_FIREWALL, 0.6)
+    assert remedy(death).lines
+    assert remedy(death).because == BY_A_NAT_OR_HERE
+    busy = only(Autopsy(rules(GUESS)).observe(died({**dropped, "silence": 0.1}), 1001.0))
+    assert remedy(busy).because.endswith(REJECTED_HERE)
+
+
+def test_packets_that_the_own_firewall_dropped_do_not_take_the_remedy_of_a_silence_away() -> None:
+    """Anybody who knows the ports can forge some that it drops."""
+    dropped = timed_out(unacked=5, retransmits=4, silence=400.0, dropped_by_firewall=3)
+    death = only(Autopsy(rules(GUESS)).observe(died(dropped), 1001.0))
+    assert (death.cause, death.others[0]) == (Cause.LOCAL_FIREWALL, Cause.SILENT_AFTER_IDLE)
+    forgotten = only(Autopsy(rules(GUESS)).observe(died({**dropped, "dropped_by_firewall": 0}), 1001.0))
+    assert remedy(death) == (remedy(forgotten).lines, THERE_OR_HERE)
+    assert remedy(death).lines
+    survived = dataclasses.replace(death, hindsight=death.hindsight._replace(survived=500.0))
+    busy = only(Autopsy(rules(GUESS)).observe(died({**dropped, "silence": 0.1}), 1001.0))
+    for each in (survived, busy):
+        assert remedy(each) == ((), f"keepalive would not have helped: {WITHOUT_KEEPALIVE[Cause.LOCAL_FIREWALL]}")
 
 
 def test_the_remedy_for_a_path_that_is_known_arms_it() -> None:

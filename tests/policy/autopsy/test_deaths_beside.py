@@ -37,6 +37,18 @@ BESIDE: dict[str, tuple[Facts, Cause]] = {
         timed_out(unacked=5, retransmits=4, silence=0.0, dropped_by_firewall=1),
         Cause.LOCAL_FIREWALL,
     ),
+    "the own firewall rejects what the peer sends, which then does not know it": (
+        reset(silence=6.0, unacked=5, dropped_by_firewall=1),
+        Cause.LOCAL_FIREWALL,
+    ),
+    "the same, and a router that saw the end of it rejects what this end sends": (
+        reset(silence=6.0, unacked=5, reset_ttl=63, dropped_by_firewall=1),
+        Cause.LOCAL_FIREWALL,
+    ),
+    "the own firewall drops the answers to the peer's keepalive": (
+        live(peer_probes=6, since_peer_probe=1.0, peer_probe_gap=1.0, silence=1.0, dropped_by_firewall=6),
+        Cause.LOCAL_FIREWALL,
+    ),
     "the peer's firewall while the peer sends": (reset(silence=0.1, afterwards=2), Cause.PEER_FIREWALL),
     "a full listener that drops what it cannot accept": (
         timed_out(**NEWBORN, unacked=5, retransmits=4, silence=0.0),
@@ -226,6 +238,16 @@ def test_where_drops_are_not_seen_a_reset_after_retransmissions_may_be_dropped_a
     prompt = decide(ends([{**facts, "retransmits": 0}]), unknown=UNSEEN).candidates(0)
     assert Cause.LOCAL_FIREWALL not in prompt
     assert Cause.LOCAL_FIREWALL not in decide(ends([facts])).candidates(0)
+
+
+def test_where_drops_are_not_seen_the_own_firewall_may_have_rejected_what_a_peer_sent_that_knows_no_connection() -> (
+    None
+):
+    rows = ends([reset(unacked=5, silence=6.0)])
+    found = decide(rows, unknown=("dropped_leaving",))
+    named = found.candidates(0)
+    assert (named[0], named[-1]) == (Cause.UNKNOWN_TO_PEER, Cause.LOCAL_FIREWALL)
+    assert found.confidence[0] == decide(rows).confidence[0], "the peer does not know it all the same"
 
 
 def test_a_program_may_abort_what_it_had_closed_in_one_direction() -> None:
