@@ -33,7 +33,7 @@ EXPLANATIONS: Mapping[Cause, str] = {
     Cause.USER_TIMEOUT: "The peer did not answer for longer than the TCP_USER_TIMEOUT that the program has set.",
     Cause.UNREACHABLE: "A router said that the peer cannot be reached.",
     Cause.UNKNOWN_TO_PEER: "The peer, or something at its distance, answered that it does not know the connection: it "
-    "restarted, its own firewall rejects it, or a NAT in between forgot it.",
+    "restarted, its address is now another host's, its own firewall rejects it, or a NAT in between forgot it.",
     Cause.PEER_RESTARTED: "The peer began a new connection with the ports of this one: it had lost its state.",
     Cause.PEER_ABORTED: "The peer's own socket sent the reset: its program was killed or closed the connection with "
     "data unread, or a proxy or load balancer there gave it up.",

@@ -69,12 +69,14 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.LOCAL_ABORT, Cause.CLOSED_UNREAD): "the program's own log: whether it had read all that had come",
     (Cause.UNKNOWN_TO_PEER, Cause.NAT_FORGOT): "other connections to this peer that are alive rule out a restart; "
     "several that end after the same idle time are a NAT's; at the peer, a reset to a port that it never saw",
-    (Cause.UNKNOWN_TO_PEER, Cause.PEER_RESTARTED): "the peer's uptime; no connection to it is older",
+    (Cause.UNKNOWN_TO_PEER, Cause.PEER_RESTARTED): "the peer's uptime; no connection to it is older. Or which host had "
+    "its address at that time: another one does not know the connection either",
     (Cause.UNKNOWN_TO_PEER, Cause.PEER_FIREWALL): PEERS_RULES,
     (Cause.UNKNOWN_TO_PEER, Cause.MIDDLEBOX_IDLE): AT_THE_PEER,
     (Cause.UNKNOWN_TO_PEER, Cause.MIDDLEBOX_BUSY): AT_THE_PEER,
     (Cause.UNKNOWN_TO_PEER, Cause.LISTENER_OVERFLOW): "ListenOverflows at the peer (nstat); whether it happens again",
-    (Cause.UNKNOWN_TO_PEER, Cause.PEER_GAVE_UP): "the peer's own log: its program was told ETIMEDOUT",
+    (Cause.UNKNOWN_TO_PEER, Cause.PEER_GAVE_UP): "the peer's own log: its program was told ETIMEDOUT, also because the "
+    "program here had not read for long",
     (Cause.UNKNOWN_TO_PEER, Cause.PEER_ABORTED): "the peer's own log: its program ended just then; the reset that it "
     "sent itself was lost, or another overtook it",
     (Cause.PEER_RESTARTED, Cause.UNKNOWN_TO_PEER): THE_SYN,
