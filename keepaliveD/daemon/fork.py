@@ -11,13 +11,16 @@ import warnings
 from collections.abc import Callable
 
 STANDARD = 3  # descriptors from here on are not for the new process
-PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15  # include/uapi/linux/prctl.h
 # a service manager or a terminal sends them to all processes of a unit or a job
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
-def fork(work: Callable[[], None], keeping: int) -> int:
-    """Start a process that does this work and ends; return its id. Of the descriptors it keeps one. Raises OSError."""
+def fork(work: Callable[[], None], keeping: int, name: bytes = b"") -> int:
+    """Start a process that does this work and ends; return its id. Of the descriptors it keeps one. Raises OSError.
+
+    `name` is how the kernel calls it, where it should not be called as this process is.
+    """
     gc.freeze()  # what is here by now stays as it is: a collection would copy the pages of all of it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the log's thread has no lock that the process takes
@@ -29,7 +32,9 @@ def fork(work: Callable[[], None], keeping: int) -> int:
         signal.set_wakeup_fd(-1)
         for each in IGNORED:
             signal.signal(each, signal.SIG_IGN)
-        _die_with_parent()
+        _control(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if name:
+            _control(PR_SET_NAME, name)
         _keep_only(keeping)
         work()
     finally:
@@ -45,7 +50,7 @@ def _keep_only(descriptor: int) -> None:
     os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
 
 
-def _die_with_parent() -> None:
-    """Have the kernel kill this process when the daemon ends, where it can."""
+def _control(option: int, value: int | bytes) -> None:
+    """Set an option of this process by prctl(2), where there is such a call: to end with the daemon, or a name."""
     with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

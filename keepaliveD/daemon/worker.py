@@ -25,7 +25,7 @@ from keepaliveD.platforms import touching
 from keepaliveD.platforms.base import Opener
 from keepaliveD.platforms.clock import worked
 from keepaliveD.platforms.requests import Request
-from keepaliveD.platforms.touching import Touchable
+from keepaliveD.platforms.touching import WORKER, Touchable
 
 TICK = 0.5  # seconds between two looks at what a worker touches
 A_LITTLE = 0.002  # seconds of the processor in a tick: who only waits, and now and then looks for how long, has less
@@ -50,7 +50,7 @@ class Worker:
         self._memory = touching.share()
         self.socket, theirs = socket.socketpair()
         with theirs:
-            self._pid = fork(lambda: _work(opener, watching, theirs, self._memory), keeping=theirs.fileno())
+            self._pid = fork(lambda: _work(opener, watching, theirs, self._memory), theirs.fileno(), WORKER)
         self.socket.setblocking(False)
         self._receiver = messages.Receiver()
         self._unsent = NOTHING

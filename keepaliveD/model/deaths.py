@@ -79,7 +79,7 @@ DEATH = np.dtype(
         ("signal", "u1"),  # that ended the program which closed it, 0 none
         ("exiting", "u1"),  # 1 if it was closed because its program ended
         ("out_of_memory", "u1"),  # 1 if the kernel ended the program for memory
-        ("by_kernel", "u1"),  # 1 if a thread of the kernel closed it, for a program that may be gone
+        ("by_kernel", "u1"),  # 1 if a thread of the kernel or a worker of ours closed it, and its program may be gone
         ("icmp_type", "u1"),  # of an ICMP error about this connection ...
         ("icmp_code", "u1"),
         ("closer", "S16"),  # name of who ended it on this host, as it calls itself

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 TOUCHED = struct.Struct("=QQQ")  # turn, kind, number
 TURN = struct.Struct("=Q")
+WORKER = b"keepaliveD-work"  # the name of a worker process, 15 bytes at most; in worker.h is its twin
 
 
 class Kind(enum.IntEnum):

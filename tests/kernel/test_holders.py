@@ -10,7 +10,9 @@ from socket import socket
 
 import pytest
 
+from keepaliveD.platforms import touching
 from keepaliveD.platforms.linux.bpf.holders import BpfHolders
+from keepaliveD.platforms.linux.owners.holders import Holder, Holders
 from tests.support.processes import next_line
 from tests.support.rig import DIE_WITH_US
 from tests.support.versions import ITERATOR, since
@@ -32,6 +34,14 @@ def keep():
     print(os.fstat(sock.fileno()).st_ino, flush=True)
     os.read(0, 1)
 threading.Thread(target=keep).start()
+"""
+
+NAMED = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(15, sys.argv[1].encode(), 0, 0, 0)
+os.setuid(int(sys.argv[2]))
+print(flush=True)
+signal.pause()
 """
 
 
@@ -64,6 +74,25 @@ def test_of_several_holders_the_lowest_process_and_number_counts(holders: BpfHol
             lowest = min(os.getpid(), child.pid), min(sock.fileno(), again.fileno())
             assert holders.find([inode(sock)]) == {inode(sock): lowest}
             child.kill()
+
+
+@pytest.mark.parametrize(("user", "is_holder"), [(0, False), (65534, True)], ids=["ours", "a stranger's"])
+def test_a_worker_is_nobodys_holder_and_nobody_else_passes_for_one(
+    holders: BpfHolders, user: int, is_holder: bool
+) -> None:
+    """It may hang with a duplicate for hours; a process that only has its name holds what it holds."""
+    sock = socket()
+    command = [*DIE_WITH_US, sys.executable, "-c", NAMED, touching.WORKER.decode(), str(user)]
+    with subprocess.Popen(command, pass_fds=[sock.fileno()], stdout=subprocess.PIPE, text=True) as program:
+        wanted, held = inode(sock), Holder(program.pid, sock.fileno())
+        sock.close()
+        next_line(program)
+        assert holders.find([wanted]) == ({wanted: held} if is_holder else {})
+        by_proc = Holders()
+        assert by_proc.find([wanted]) == ({wanted: held} if is_holder else {})
+        assert by_proc.held_by(program.pid) >= ({wanted} if is_holder else frozenset())
+        assert by_proc.known(wanted) == (held if is_holder else None)
+        program.kill()
 
 
 def test_a_process_in_a_pid_namespace_is_named_as_it_is_seen_there() -> None:

@@ -398,7 +398,7 @@ def _closes(ended: Column, facts: Facts, unknown: Collection[str]) -> Iterator[R
     left = (Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED, Cause.LOCAL_ABORT)
     yield Rule(unread & by_kernel, Cause.CLOSED_UNREAD, 0.6, left)
     yield _beside(Rule(unread, Cause.CLOSED_UNREAD, 0.9, left[-1:]), not_ruled_out(BEHIND_A_CLOSE, unknown))
-    aborted = at_once | (half_closed & (ended["closer_pid"] != 0))
+    aborted = at_once | (half_closed & ((ended["closer_pid"] != 0) | by_kernel))
     yield Rule(aborted & by_kernel, Cause.LOCAL_ABORT, 0.6, (Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED))
     yield Rule(aborted & (ended["shutdown"] == WHOLE), Cause.LOCAL_ABORT, 0.9)
     yield Rule(aborted & ~first, Cause.LOCAL_ABORT, 0.6, (Cause.CLOSED_UNREAD,))

@@ -212,6 +212,8 @@ def _program(row: dict[str, Any]) -> Iterator[str]:
     if name := closer_name(bytes(row["closer"])):
         thread = ", a thread of the kernel" if row["by_kernel"] else ""
         yield f"ended on this host by {name}[{row['closer_pid']}]{thread}"
+    elif row["by_kernel"]:
+        yield "closed last by keepaliveD, which had it open beside the program"
     yield from _how_it_closed(row)
 
 

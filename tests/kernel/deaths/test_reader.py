@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import errno
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,9 +26,11 @@ from socket import (
     socket,
 )
 
+import numpy as np
 import pytest
 
 from keepaliveD.model.deaths import Reset
+from keepaliveD.platforms import touching
 from keepaliveD.platforms.base import DeathWatch
 from keepaliveD.platforms.linux.bpf import libbpf
 from keepaliveD.platforms.linux.bpf.connect import cgroup_root
@@ -37,8 +41,16 @@ from keepaliveD.platforms.linux.deaths.reader import BpfReader
 from keepaliveD.platforms.linux.netstat import OpenEnds
 from tests.kernel.deaths.rig import ACK, CLIENT, RECEIVED, RST, SERVER, SYN, Rig, Segment, sequence_number, vanish
 from tests.kernel.deaths.watching import now, watching
-from tests.support.rig import Namespace
+from tests.support.processes import next_line
+from tests.support.rig import DIE_WITH_US, Namespace
 
+NAMED = """
+import ctypes, sys, signal
+ctypes.CDLL(None).prctl(15, sys.argv[1].encode(), 0, 0, 0)
+print(flush=True)
+signal.pause()
+"""
+WORKER = (sys.executable, "-c", NAMED, touching.WORKER.decode())
 NO_LINGER = struct.pack("ii", 1, 0)
 
 
@@ -68,6 +80,29 @@ def test_a_reset_is_reported_at_both_ends_with_the_program_that_caused_it() -> N
     assert (theirs["reset"], theirs["error"]) == (Reset.NONE, 0)
     assert theirs["closer"].decode() == Path("/proc/self/comm").read_text().strip()
     assert theirs["sent_reset"]
+
+
+def test_a_worker_that_is_killed_with_the_last_descriptor_is_not_taken_for_the_program() -> None:
+    """It hung with a duplicate in hand, and its program has ended meanwhile."""
+    with Namespace() as host, watching(host) as watch:
+        pairs = [pair(host) for _ in range(2)]  # one ends at once, with unread data, and one at the peer's answer
+        pairs[0][1].sendall(b"unread")
+        held, ports = [near.fileno() for near, _ in pairs], [near.getsockname()[1] for near, _ in pairs]
+        with subprocess.Popen([*DIE_WITH_US, *WORKER], pass_fds=held, stdout=subprocess.PIPE, text=True) as worker:
+            next_line(worker)
+            for near, _ in pairs:
+                near.close()
+            worker.kill()
+        for _, far in pairs:
+            far.close()
+        near, far = pair(host)  # ends last: by then all others are reported
+        far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
+        far.close()
+        watch.until(lambda ended: (ended["local_port"] == near.getsockname()[1]).any())
+        near.close()
+    ours = watch.ended[np.isin(watch.ended["local_port"], ports)]
+    assert not (ours["signal"] | ours["exiting"] | ours["closer_pid"]).any(), ours
+    assert ours["by_kernel"].tolist() == [1]
 
 
 def test_an_ordinary_close_is_only_counted() -> None:

@@ -13,6 +13,7 @@ from keepaliveD.model.deaths import DEATH, Reset
 from keepaliveD.model.sockets import TcpState
 from keepaliveD.policy.autopsy import deaths
 from keepaliveD.policy.autopsy.deaths import CERTAIN, decide
+from keepaliveD.policy.autopsy.evidence import evidence
 from keepaliveD.policy.autopsy.facts import distance
 from keepaliveD.policy.autopsy.observations import OBSERVATIONS
 from tests.support.ends import (
@@ -290,6 +291,14 @@ def test_of_what_a_thread_of_the_kernel_closed_it_is_not_certain_that_the_progra
     for row in (0, 1):
         assert {Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED} <= set(found.candidates(row))
     assert (found.confidence < np.float32(CERTAIN)).all()
+
+
+def test_what_a_worker_of_ours_closed_half_closed_was_aborted_perhaps_by_the_end_of_its_program() -> None:
+    """Nothing is known of the program then, not even its name."""
+    half_closed = {"state": TcpState.FIN_WAIT2, "shutdown": 3, "sent_reset": 1, "by_kernel": 1}
+    found = decide(ends([half_closed]))
+    assert found.candidates(0) == (Cause.LOCAL_ABORT, Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED)
+    assert "closed last by keepaliveD, which had it open beside the program" in evidence(ends([half_closed]))
 
 
 def test_a_program_that_closes_with_unread_data_after_its_own_fin_has_ended_it() -> None:

@@ -10,6 +10,7 @@
 #include "packet.h"
 #include "record.h"
 #include "room.h"
+#include "worker.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -705,11 +706,13 @@ static __always_inline void tell_closer(struct closer *closer)
 {
 	const struct task_struct *task = bpf_get_current_task_btf();
 
+	closer->by_kernel = task->flags & PF_KTHREAD || is_worker(task);
+	if (is_worker(task))
+		return; /* what it is called and what becomes of it says nothing of the program */
 	closer->pid = bpf_get_current_pid_tgid() >> 32;
 	closer->exiting = !!(task->flags & PF_EXITING);
 	closer->signal = closer->exiting ? task->exit_code & 127 : 0;
 	closer->out_of_memory = task->signal->oom_mm != NULL;
-	closer->by_kernel = !!(task->flags & PF_KTHREAD);
 	bpf_probe_read_kernel_str(closer->name, NAME, task->group_leader->comm);
 }
 
@@ -720,7 +723,7 @@ static __always_inline void see_close(const struct sock *sk, bool half_closed)
 	struct evidence *evidence;
 	struct closer closer = {};
 
-	if (!(task->flags & PF_EXITING) || !(task->exit_code & 127))
+	if (!(task->flags & PF_EXITING) || !(task->exit_code & 127) || is_worker(task))
 		return;
 	evidence = keep(sk);
 	if (!evidence)

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* Which process of the reader's pid namespace has a socket open, and under which number: one pass over all open files.
+ * Workers of ours do not count.
  *
  * It asks no process, so nobody can make it wait.
  */
 #include "kernel.h"
+#include "worker.h"
 
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
@@ -50,7 +52,7 @@ int find_holders(struct bpf_iter__task_file *ctx)
 	if (!task || !file || task->pid != task->tgid || !bpf_sock_from_file(file))
 		return 0;
 	record.inode = file->f_inode->i_ino;
-	if (!bpf_map_lookup_elem(&wanted, &record.inode))
+	if (!bpf_map_lookup_elem(&wanted, &record.inode) || is_worker(task))
 		return 0;
 	record.pid = as_reader_sees(task);
 	record.fd = ctx->fd;

@@ -111,7 +111,16 @@ struct pid {
 	struct upid numbers[1]; /* one for each namespace, from the outermost to that of its own level */
 };
 
+typedef struct {
+	__u32 val;
+} kuid_t;
+
+struct cred {
+	kuid_t uid;
+};
+
 struct task_struct {
+	const struct cred *real_cred;
 	struct nsproxy *nsproxy;
 	int pid;
 	int tgid;
@@ -122,10 +131,6 @@ struct task_struct {
 	int exit_code;
 	char comm[16];
 };
-
-typedef struct {
-	__u32 val;
-} kuid_t;
 
 struct kernfs_node {
 	__u64 id;

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from keepaliveD.model import requirements
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal, is_shortage
+from keepaliveD.platforms import touching
 from keepaliveD.platforms.linux.owners import descriptors, processes
 
 MOST = 20_000  # holders remembered; then all are forgotten, some 3 MB
@@ -130,6 +131,8 @@ class Holders:
         held: dict[int, Holder] = {}
         try:
             for part in descriptors.parts(_descriptors(self._root, pid)):
+                if part.sockets and _is_worker(self._root, pid):
+                    return {}
                 held |= {inode: Holder(pid, fd) for fd, inode in part.sockets}
                 processes.go_on()
         except OSError as error:
@@ -209,8 +212,8 @@ class _Sought:
     past: Mapping[int, Holder] = field(default_factory=dict)
 
     def see(self, inode: int, holder: Holder) -> None:
-        """Note that a process holds this socket, if it is wanted: the first one counts."""
-        if inode in self.wanted and self.past.get(inode) != holder:
+        """Note that a process holds this socket, which is wanted: the first one counts."""
+        if self.past.get(inode) != holder:
             self.found.setdefault(inode, holder)
             self.missing.discard(inode)
 
@@ -294,7 +297,10 @@ class _Round:
 
     def _read(self, pid: int, first: int) -> None:
         for number, part in enumerate(descriptors.parts(_descriptors(self._root, pid), first), 1):
-            for fd, inode in part.sockets:
+            wanted = [each for each in part.sockets if each.inode in self._sought.wanted]
+            if wanted and _is_worker(self._root, pid):
+                return
+            for fd, inode in wanted:
                 self._sought.see(inode, Holder(pid, fd))
             processes.go_on()
             if not self._sought.missing or (part.after and self._turns.shares(pid)):
@@ -307,3 +313,13 @@ class _Round:
 
 def _descriptors(root: Path, pid: int) -> str:
     return f"{root}/proc/{pid}/fd"
+
+
+def _is_worker(root: Path, pid: int) -> bool:
+    """Return whether this is a worker of ours, which has others' sockets open beside them: of its name, and root's."""
+    try:
+        with open(f"{root}/proc/{pid}/status", "rb") as file:
+            lines = file.read(4096).splitlines()
+    except OSError:
+        return False  # it ended
+    return lines[:1] == [b"Name:\t" + touching.WORKER] and any(line.startswith(b"Uid:\t0\t") for line in lines)

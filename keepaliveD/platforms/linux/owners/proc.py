@@ -8,7 +8,6 @@ from pathlib import Path
 
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.text import decoded
-from keepaliveD.platforms.linux.owners import processes
 from keepaliveD.platforms.linux.owners.cgroups import Cgroup, Cgroups
 from keepaliveD.platforms.linux.owners.holders import Holders, Likely
 
@@ -25,7 +24,7 @@ class ProcOwners:
         """Return the owner of each socket, by its inode and its cgroup, as far as this process may look."""
         known = self._cgroups.of(cgroups)
         holders = self._holders.find(set(inodes), _likely(inodes, [known[cgroup] for cgroup in cgroups]))
-        names = processes.ask({holder.pid for holder in holders.values()}, self._process_name)
+        names = {pid: self._process_name(pid) for pid in {holder.pid for holder in holders.values()}}
         sockets = list(zip(inodes, cgroups, strict=True))
         owners = {
             (inode, cgroup): _owner(holders[inode].pid if inode in holders else 0, names, known[cgroup])
@@ -38,7 +37,10 @@ class ProcOwners:
         return self._holders.held_by(pid)
 
     def _process_name(self, pid: int) -> str:
-        """Return the kernel's name of a process: 15 bytes at most. A command line may be as long as memory."""
+        """Return the kernel's name of a process: 15 bytes at most. A command line may be as long as memory.
+
+        To read it takes no lock, so a process that hangs has a name as well.
+        """
         try:
             return decoded((self._root / f"proc/{pid}/comm").read_bytes().removesuffix(b"\n"))
         except OSError:

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from keepaliveD.model.connections import Connection, Owner
+from keepaliveD.platforms import touching
 from keepaliveD.platforms.linux.owners import descriptors
 from keepaliveD.platforms.linux.owners.cgroups import Cgroups
 from keepaliveD.platforms.linux.owners.holders import Holders
@@ -64,6 +65,17 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / "proc"))
     search_patiently(monkeypatch)
     return Host(tmp_path)
+
+
+def test_a_process_that_hangs_has_a_name(host: Host) -> None:
+    """The kernel's own pass over all open files finds it, and asks it nothing."""
+    host.process(7, "socket:[31]", name=b"locker")
+    touching.avoid({(touching.Kind.PROCESS, 7)})
+    try:
+        owners = ProcOwners(host.root, Holders(host.root, lambda _: {31: (7, 0)}))
+        assert [one.owner for one in with_owners(owners, [held(31)])] == [Owner(7, "locker")]
+    finally:
+        touching.avoid(frozenset())
 
 
 def test_a_socket_belongs_to_the_process_that_has_it_open(host: Host) -> None:
