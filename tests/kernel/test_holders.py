@@ -38,8 +38,12 @@ threading.Thread(target=keep).start()
 
 NAMED = """
 import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(15, sys.argv[1].encode(), 0, 0, 0)
-os.setuid(int(sys.argv[2]))
+name, user, keeps_capabilities = sys.argv[1:]
+control = ctypes.CDLL(None).prctl
+control(15, name.encode(), 0, 0, 0)
+control(8, int(keeps_capabilities), 0, 0, 0)
+os.setuid(int(user))
+control(1, signal.SIGKILL, 0, 0, 0)
 print(flush=True)
 signal.pause()
 """
@@ -76,17 +80,25 @@ def test_of_several_holders_the_lowest_process_and_number_counts(holders: BpfHol
             child.kill()
 
 
-@pytest.mark.parametrize(("user", "is_holder"), [(0, False), (65534, True)], ids=["ours", "a stranger's"])
+@pytest.mark.parametrize(
+    ("user", "through", "is_holder"),
+    [
+        pytest.param(("0", "0"), (), False, id="root's"),
+        pytest.param(("65534", "1"), (), False, id="the service's"),
+        pytest.param(("65534", "0"), (), True, id="a stranger's"),
+        pytest.param(("0", "0"), ("unshare", "--user", "--map-root-user"), True, id="a stranger's own root's"),
+    ],
+)
 def test_a_worker_is_nobodys_holder_and_nobody_else_passes_for_one(
-    holders: BpfHolders, user: int, is_holder: bool
+    holders: BpfHolders, user: tuple[str, str], through: tuple[str, ...], is_holder: bool
 ) -> None:
     """It may hang with a duplicate for hours; a process that only has its name holds what it holds."""
     sock = socket()
-    command = [*DIE_WITH_US, sys.executable, "-c", NAMED, touching.WORKER.decode(), str(user)]
+    command = [*DIE_WITH_US, *through, sys.executable, "-c", NAMED, touching.WORKER.decode(), *user]
     with subprocess.Popen(command, pass_fds=[sock.fileno()], stdout=subprocess.PIPE, text=True) as program:
         wanted, held = inode(sock), Holder(program.pid, sock.fileno())
         sock.close()
-        next_line(program)
+        assert next_line(program) == "\n"
         assert holders.find([wanted]) == ({wanted: held} if is_holder else {})
         by_proc = Holders()
         assert by_proc.find([wanted]) == ({wanted: held} if is_holder else {})

@@ -115,8 +115,13 @@ typedef struct {
 	__u32 val;
 } kuid_t;
 
+typedef struct {
+	__u32 low; /* the first 32 capabilities; what follows differs between kernels */
+} kernel_cap_t;
+
 struct cred {
-	kuid_t uid;
+	kernel_cap_t cap_permitted;
+	struct user_namespace *user_ns;
 };
 
 struct task_struct {

@@ -25,6 +25,7 @@ from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal,
 from keepaliveD.platforms import touching
 from keepaliveD.platforms.linux.owners import descriptors, processes
 
+CAP_SYS_PTRACE = 19  # include/uapi/linux/capability.h
 MOST = 20_000  # holders remembered; then all are forgotten, some 3 MB
 MOST_UNITS = 1_000  # whose turns are remembered; then all are forgotten
 FIRST, LATER = 1.0, 0.25  # seconds for likely holders, and as many for all others; the first pass finds the most
@@ -316,10 +317,19 @@ def _descriptors(root: Path, pid: int) -> str:
 
 
 def _is_worker(root: Path, pid: int) -> bool:
-    """Return whether this is a worker of ours, which has others' sockets open beside them: of its name, and root's."""
+    """Return whether this is a worker of ours, which has others' sockets open beside them.
+
+    Anybody may take its name, but not the capability that it requires, in this user namespace.
+    """
+    process = f"{root}/proc/{pid}"
     try:
-        with open(f"{root}/proc/{pid}/status", "rb") as file:
-            lines = file.read(4096).splitlines()
-    except OSError:
+        with open(f"{process}/status", "rb") as file:
+            name, *lines = file.read(4096).splitlines()
+        if name != b"Name:\t" + touching.WORKER or not os.path.samefile(
+            f"{process}/ns/user", f"{root}/proc/self/ns/user"
+        ):
+            return False
+    except (OSError, ValueError):
         return False  # it ended
-    return lines[:1] == [b"Name:\t" + touching.WORKER] and any(line.startswith(b"Uid:\t0\t") for line in lines)
+    permitted = next((line for line in lines if line.startswith(b"CapPrm:")), b"CapPrm: 0")
+    return bool(int(permitted.split()[1], 16) & 1 << CAP_SYS_PTRACE)
