@@ -56,6 +56,7 @@ DEATH = np.dtype(
         ("dropped_leaving", "u2"),  # of these, those that were to leave it
         ("dropped_by_md5", "u2"),
         ("unrouted", "u2"),  # packets that found no route here since the peer was heard, IPv4
+        ("discarded", "u2"),  # packets that this host dropped since then for another reason, such as no carrier
         ("afterwards", "u2"),  # packets that came from the peer within a second after the end
         ("local_port", "u2"),
         ("remote_port", "u2"),
@@ -82,8 +83,15 @@ DEATH = np.dtype(
         ("by_kernel", "u1"),  # 1 if a thread of the kernel or a worker of ours closed it, and its program may be gone
         ("icmp_type", "u1"),  # of an ICMP error about this connection ...
         ("icmp_code", "u1"),
+        ("no_carrier", "u1"),  # 1 if the link over which it sent last had none when it ended
+        ("unkept", "u1"),  # 1 if UNKEPT is not known of it: any user may have made its namespace
         ("closer", "S16"),  # name of who ended it on this host, as it calls itself
     ]
+)
+
+
+UNKEPT = frozenset(  # columns of packets that this host dropped
+    {"dropped_by_firewall", "dropped_leaving", "dropped_by_md5", "afterwards", "unrouted", "discarded"}
 )
 
 

@@ -15,8 +15,9 @@ from tests.support.rig import LIBC
 
 BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280}[platform.machine()]  # number of the system call bpf(2)
 LOAD, LINK = 5, 28  # include/uapi/linux/bpf.h: BPF_PROG_LOAD, BPF_LINK_CREATE
-OF_CGROUPS, OF_DEVICES = 8, 3  # BPF_PROG_TYPE_CGROUP_SKB, BPF_PROG_TYPE_SCHED_CLS
-REFUSE, DROP = 0, 2  # what they return: of a cgroup, not to pass; TCX_DROP
+OF_CGROUPS, OF_DEVICES, EARLY = 8, 3, 6  # BPF_PROG_TYPE_CGROUP_SKB, BPF_PROG_TYPE_SCHED_CLS, BPF_PROG_TYPE_XDP
+REFUSE, DROP, DROP_EARLY = 0, 2, 1  # what they return: of a cgroup, not to pass; TCX_DROP; XDP_DROP
+FOR_ANY_DRIVER = 2  # XDP_FLAGS_SKB_MODE
 
 
 class Where(IntEnum):
@@ -24,6 +25,7 @@ class Where(IntEnum):
 
     ARRIVING_IN_CGROUP = 0
     LEAVING_CGROUP = 1
+    ARRIVING_BEFORE_ALL_ELSE = 37  # XDP
     ARRIVING_ON_DEVICE = 46
     LEAVING_ON_DEVICE = 47
 
@@ -57,13 +59,15 @@ def dropping_in(cgroup: Path, where: Where) -> Iterator[None]:
 
 def dropping_on(index: int, where: Where) -> contextlib.AbstractContextManager[None]:
     """Drop all packets of the network device that has this index in the namespace of this thread."""
+    if where is Where.ARRIVING_BEFORE_ALL_ELSE:
+        return _attached(_load(EARLY, where, DROP_EARLY), index, where, FOR_ANY_DRIVER)
     return _attached(_load(OF_DEVICES, where, DROP), index, where)
 
 
 @contextlib.contextmanager
-def _attached(program: int, target: int, where: Where) -> Iterator[None]:
+def _attached(program: int, target: int, where: Where, flags: int = 0) -> Iterator[None]:
     try:
-        link = _bpf(LINK, struct.pack("IIII", program, target, where, 0).ljust(64, b"\0"))
+        link = _bpf(LINK, struct.pack("IIII", program, target, where, flags).ljust(64, b"\0"))
     finally:
         os.close(program)
     try:

@@ -14,7 +14,7 @@ import numpy as np
 
 from keepaliveD.model.causes import Cause
 from keepaliveD.model.dataclass import dataclass
-from keepaliveD.model.deaths import Reset
+from keepaliveD.model.deaths import UNKEPT, Reset
 from keepaliveD.model.sockets import Bools, Column, TcpState
 from keepaliveD.policy.autopsy.facts import (
     ACK,
@@ -24,6 +24,7 @@ from keepaliveD.policy.autopsy.facts import (
     answered_by_fin,
     as_closed,
     closed_in_peace,
+    discarded_here,
     distance,
     facts_of,
     has_no_route,
@@ -122,7 +123,11 @@ def decide(ended: Column, survived: Column | None = None, unknown: Collection[st
     `unknown`: columns that the engine cannot fill.
     """
     ended = as_closed(ended)
-    rules = tuple(_rules(ended, survived if survived is not None else np.zeros(len(ended)), unknown))
+    survived = survived if survived is not None else np.zeros(len(ended))
+    rules = list(_rules(ended, survived, unknown))
+    if (unkept := ended["unkept"] != 0).any():
+        beside = _rules(ended, survived, {*unknown, *UNKEPT})
+        rules = [*(rule._replace(applies=rule.applies & unkept) for rule in beside), *rules]
     last = len(rules)
     which = np.select([rule.applies for rule in rules], list(range(last)), last)
     causes = np.array([*(rule.cause for rule in rules), Cause.UNKNOWN], np.uint8)[which]
@@ -159,6 +164,9 @@ def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> It
     some = broken & (ended["unacked"] == 0) & (ended["unrouted"] != 0)
     yield Rule(some & unrouted_probes(ended), Cause.LOCAL_NETWORK, 0.9)
     yield Rule(some, Cause.LOCAL_NETWORK, 0.6, undecided)
+    discarded, here = ended["discarded"] != 0, (Cause.LOCAL_NETWORK, Cause.LOCAL_FIREWALL)
+    here_alone = discarded_here(ended) | (ended["no_carrier"] != 0)
+    yield Rule(broken & here_alone, Cause.LOCAL_NETWORK, 0.6, (*here[1:], *undecided))
     ordinary = np.isin(error, (0, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE))
     by_peer = is_said_by_peer(ended)
     refused = broken & ~ordinary & (error == ended["soft_error"])
@@ -175,6 +183,7 @@ def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> It
     once = timed_out & (ended["dropped_by_firewall"] == 1)  # and what else was sent or answered was lost on its way
     for rule in _timeouts(ended, facts, survived):
         yield _beside(rule._replace(applies=once & rule.applies), (Cause.LOCAL_FIREWALL, *unseen), likelier=True)
+        yield _beside(rule._replace(applies=timed_out & discarded & rule.applies), (*here, *unseen))
         yield _beside(rule._replace(applies=timed_out & rule.applies), unseen)
     for rule in _closes(ended, facts, unknown):
         yield rule._replace(applies=rule.applies & (closing | (error == 0) | (error == errno.EPIPE)))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keepaliveD.model.causes import IDLE_AFTER
-from keepaliveD.model.deaths import Reset
+from keepaliveD.model.deaths import UNKEPT, Reset
 from keepaliveD.model.duration import span
 from keepaliveD.model.sockets import Column
 from keepaliveD.model.text import decoded, quoted
@@ -48,6 +48,7 @@ def evidence(ended: Column, unknown: Collection[str] = ()) -> tuple[str, ...]:
     `unknown` are the columns that the engine cannot fill.
     """
     row = {name: ended[name][0] for name in ended.dtype.names or ()}
+    unknown = {*unknown, *UNKEPT} if row["unkept"] else unknown
     unseen = [what for column, what in UNSEEN.items() if column in unknown]
     return *_lines(row, ended), *([f"the engine does not see {', '.join(unseen)}"] if unseen else ())
 
@@ -189,6 +190,10 @@ def _this_host(row: dict[str, Any]) -> Iterator[str]:
         yield f"packets that lacked the TCP-MD5 signature, or had one unexpectedly: {row['dropped_by_md5']}"
     if row["unrouted"]:
         yield f"packets that found no route on this host since the peer was heard: {row['unrouted']}"
+    if row["discarded"]:
+        yield f"packets that this host dropped for another reason since the peer was heard: {row['discarded']}"
+    if row["no_carrier"]:
+        yield "the link over which this host sends to the peer has no carrier"
     yield from _program(row)
     if row["error"] == errno.ECONNABORTED:
         yield "this host sent a reset, and no FIN"

@@ -213,6 +213,16 @@ def unrouted_probes(ended: Column) -> Bools:
     return unrouted
 
 
+def discarded_here(ended: Column) -> Bools:
+    """Return of which connections this host has dropped a packet for each one that was sent again, or asked for.
+
+    The last of many that were sent at once may be dropped on a path that is still well.
+    """
+    asked = ended["retransmits"].astype(np.int64) + ended["probes"]
+    discarded: Bools = ended["discarded"] >= np.maximum(asked, 2)
+    return discarded
+
+
 def probed_on_time(ended: Column) -> Bools:
     """Return which connections ended as long after the last probe of the peer as that came after the one before.
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from tests.kernel.deaths import page
 from tests.kernel.deaths.astray import ASTRAY
 from tests.kernel.deaths.closing import CLOSING
+from tests.kernel.deaths.discarding import DISCARDING
 from tests.kernel.deaths.forgetting import FORGETTING
 from tests.kernel.deaths.misleading import MISLEADING
 from tests.kernel.deaths.played import ENDS, Row, matrix, play, rows
@@ -22,7 +23,7 @@ from tests.kernel.deaths.scenes import SCENES, Scene
 from tests.kernel.deaths.strange import STRANGE
 from tests.kernel.deaths.stranger import STRANGER
 
-ALL = (*SCENES, *STRANGE, *STRANGER, *FORGETTING, *ASTRAY, *CLOSING, *MISLEADING)
+ALL = (*SCENES, *STRANGE, *STRANGER, *FORGETTING, *ASTRAY, *CLOSING, *MISLEADING, *DISCARDING)
 
 
 def main() -> None:

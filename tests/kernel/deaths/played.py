@@ -86,17 +86,17 @@ def play(scenes: Sequence[Scene], engine: str = "bpf", loss: int = 0) -> Played:
         watch = stack.enter_context(watching(rig.client, rig.server, watch=DeathWatch(engine, idle=1.0)))
         there = stack.enter_context(
             watching(rig.server, watch=DeathWatch(engine, idle=1.0))
-        )  # counts what is lost there
+        )  # as a daemon of that host: to one of the client's the server is a container
         plays = [Play(rig, scene, FIRST_PORT + number) for number, scene in enumerate(scenes)]
         for each in plays:
             stack.callback(each.stack.close)
         with ThreadPoolExecutor(max_workers=len(plays)) as threads:
             running = [threads.submit(_play, each, closes=engine != "bpf") for each in plays]
+            namespaces: dict[End, int] = {"client": rig.client.inode, "server": rig.server.inode}
             _await(watch, there, plays, running, ENDS[engine])
-        namespaces: dict[End, int] = {"client": rig.client.inode, "server": rig.server.inode}
         errors = {each.scene.name: run.exception() for each, run in zip(plays, running, strict=True)}
         return Played(
-            list(_judge(watch, plays, namespaces)),
+            list(_judge(_of_both(watch, there, namespaces), watch.unknown, plays, namespaces, ENDS[engine])),
             {name: error for name, error in errors.items() if error},
             {"client": watch.lost, "server": there.lost},
         )
@@ -130,14 +130,21 @@ def _await(
 ) -> None:
     """Until all are played, and all of their ends have been seen, or nothing more comes."""
     wanted = sum(len(each.scene.truth.keys() & ends) for each in plays)
+    there_wanted = sum("server" in each.scene.truth.keys() & ends for each in plays)
     last, count = time.monotonic(), 0
     while time.monotonic() < last + PATIENCE:
         watch.wait(0.1)
         there.wait(0)
-        if not all(each.done() for each in running) or len(watch.ended) != count:
-            last, count = time.monotonic(), len(watch.ended)
-        elif len(_wanted(watch.ended, plays)) >= wanted:
+        ended = len(watch.ended) + len(there.ended)
+        if not all(each.done() for each in running) or ended != count:
+            last, count = time.monotonic(), ended
+        elif len(_wanted(watch.ended, plays)) >= wanted and len(_wanted(there.ended, plays)) >= there_wanted:
             return
+
+
+def _of_both(watch: Watch, there: Watch, namespaces: dict[End, int]) -> Column:
+    """Return the ends of the client's and those of the server, each as it is seen on its own host."""
+    return np.concatenate([watch.ended[watch.ended["netns"] == namespaces["client"]], there.ended])
 
 
 def _wanted(ended: Column, plays: Sequence[Play]) -> set[tuple[int, int]]:
@@ -145,10 +152,12 @@ def _wanted(ended: Column, plays: Sequence[Play]) -> set[tuple[int, int]]:
     return seen & {each.ports[end] for each in plays if each.ports for end in each.scene.truth}
 
 
-def _judge(watch: Watch, plays: Sequence[Play], namespaces: dict[End, int]) -> Iterator[Verdict]:
-    ended, causes = watch.ended, decide(watch.ended, unknown=watch.unknown)
+def _judge(
+    ended: Column, unknown: frozenset[str], plays: Sequence[Play], namespaces: dict[End, int], ends: frozenset[End]
+) -> Iterator[Verdict]:
+    causes = decide(ended, unknown=unknown)
     for each in plays:
-        for end in each.scene.truth if each.ports else ():
+        for end in each.scene.truth.keys() & ends if each.ports else ():
             local, remote = each.ports[end]
             ours = (ended["local_port"] == local) & (ended["remote_port"] == remote)
             for row in np.flatnonzero(ours & (ended["netns"] == namespaces[end])).tolist():

@@ -438,7 +438,7 @@ def own_link_is_removed(play: Play) -> None:
     wait_for_end(client)
 
 
-@scene(Cause.PATH_DIED)
+@scene(Cause.LOCAL_NETWORK)
 def cable_is_pulled_at_the_other_end(play: Play) -> None:
     client, _ = over_a_link_of_its_own(play)
     play.rig.r1.ip(f"link set far{100 + play.port % 100} down")

@@ -8,6 +8,7 @@ import pytest
 
 from tests.kernel.deaths.astray import ASTRAY
 from tests.kernel.deaths.closing import CLOSING
+from tests.kernel.deaths.discarding import DISCARDING
 from tests.kernel.deaths.forgetting import FORGETTING
 from tests.kernel.deaths.misleading import MISLEADING
 from tests.kernel.deaths.played import Played, settled
@@ -20,6 +21,7 @@ PLAYED: dict[str, Sequence[Scene]] = {  # at once: more would be slow
     "strange": STRANGE,
     "astray": (*ASTRAY, *CLOSING),
     "misleading": (*MISLEADING, *STRANGER, *FORGETTING),
+    "discarding": DISCARDING,
 }
 
 

@@ -367,6 +367,34 @@ def test_where_only_some_probes_found_no_route_the_path_may_have_failed_before(u
     assert found.candidates(0) == (Cause.LOCAL_NETWORK, Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED)
 
 
+@pytest.mark.parametrize("facts", [{"discarded": 4}, {"no_carrier": 1}], ids=["every packet", "without a carrier"])
+def test_packets_that_this_host_discards_are_no_fault_of_the_path(facts: Facts) -> None:
+    """By a queue, a tunnel without its program, an address that is gone, or a queue of a firewall's."""
+    found = decide(ends([{**timed_out(unacked=5, retransmits=4, silence=60.0), **facts}]))
+    assert found.candidates(0)[:2] == (Cause.LOCAL_NETWORK, Cause.LOCAL_FIREWALL)
+    assert Cause.SILENT_AFTER_IDLE in found.candidates(0)
+
+
+def test_where_this_host_has_discarded_some_packets_only_that_is_named_beside() -> None:
+    """As a queue that is full when the path fails."""
+    found = decide(ends([timed_out(unacked=5, retransmits=4, silence=0.4, discarded=3)]))
+    assert found.candidates(0) == (Cause.PATH_DIED, Cause.LOCAL_NETWORK, Cause.LOCAL_FIREWALL)
+    assert found.confidence[0] == np.float32(0.6)
+
+
+def test_of_a_namespace_of_which_no_drops_are_kept_none_is_ruled_out() -> None:
+    """The others of the same engine are judged by what is kept of them."""
+    given_up = timed_out(unacked=5, retransmits=4, silence=0.4)
+    rows = ends([{**given_up, "unkept": 1}, given_up, {"error": errno.ECONNABORTED, "unkept": 1}])
+    found = decide(rows)
+    assert {Cause.LOCAL_FIREWALL, Cause.LOCAL_NETWORK, Cause.MD5_MISMATCH} < set(found.candidates(0))
+    assert found.confidence[0] == np.float32(0.6)
+    assert found.candidates(1) == (Cause.PATH_DIED,)
+    assert found.candidates(2) == (Cause.LOCAL_KILL,)
+    assert any("which packets this host dropped" in line for line in evidence(rows[:1]))
+    assert not any("which packets this host dropped" in line for line in evidence(rows[1:2]))
+
+
 def test_where_no_error_is_seen_a_timeout_may_be_of_this_hosts_own_routes() -> None:
     given_up = ends([timed_out(unacked=5, silence=0.4)])
     assert Cause.LOCAL_NETWORK in decide(given_up, unknown=("unrouted",)).candidates(0)

@@ -20,6 +20,10 @@ enum { DROP = 0, PASS = 1, HOSTS = 8192, FLOWS = 8192, PROCESSORS = 64, LOOPBACK
 enum { ECONNABORTED = 103, ECONNRESET = 104, EPIPE = 32, ETIMEDOUT = 110 };
 enum { NOT_RESET, RESET_RECEIVED, RESET_UNSEEN }; /* model.deaths.Reset */
 
+#define ONE_OF(state, states) (1U << (state) & (states))
+#define OPEN (1 << TCP_ESTABLISHED | 1 << TCP_CLOSE_WAIT)
+#define CONNECTED (OPEN | 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2 | 1 << TCP_LAST_ACK | 1 << TCP_CLOSING)
+
 /* deaths.WANTED is its twin */
 const volatile struct {
 	__u32 idle; /* jiffies of silence after which it is told that the peer closed */
@@ -70,6 +74,7 @@ struct death {
 	__u16 dropped_by_md5;
 	__u16 afterwards;
 	__u16 unrouted; /* packets that found no route here since the peer was heard */
+	__u16 discarded; /* packets that this host dropped for another reason since then */
 	__u16 local_port;
 	__u16 remote_port;
 	__u8 state; /* 0: not a death, but `afterwards` of an earlier one with this cookie */
@@ -93,6 +98,8 @@ struct death {
 	__u8 exiting;
 	__u8 out_of_memory;
 	__u8 by_kernel;
+	__u8 no_carrier; /* whether the link over which it sends has none */
+	__u8 unkept; /* whether nothing is kept of the packets of its namespace */
 	char closer[NAME];
 };
 
@@ -173,10 +180,11 @@ struct fate {
 	__u16 dropped_by_md5;
 	__u16 afterwards;
 	__u16 dropped_leaving;
-	__u32 unrouted_at; /* jiffies, when the last packet found no route here */
+	__u32 astray_at; /* jiffies, when the last packet found no route here, or was discarded */
 	__u32 dropped_at; /* likewise, by a firewall or for a signature */
 	__u16 unrouted; /* of those since the peer was heard */
-	__u16 unused[3];
+	__u16 discarded;
+	__u16 unused[2];
 };
 
 struct {
@@ -251,6 +259,13 @@ static __always_inline int came_over(const struct sock *sk)
 	const struct sock___v5_17 *newer = (const void *)sk;
 
 	return bpf_core_field_exists(newer->sk_rx_dst_ifindex) ? newer->sk_rx_dst_ifindex : 0;
+}
+
+static __always_inline bool has_no_carrier(const struct sock *sk)
+{
+	const struct dst_entry *route = sk->sk_dst_cache;
+
+	return route && route->dev->state & 1 << LINK_STATE_NOCARRIER;
 }
 
 /* Any program may take its socket's route away. */
@@ -592,11 +607,29 @@ static __always_inline void tell_of_afterwards(struct fate *fate)
 	bpf_ringbuf_submit(note, 0); /* unless it wakes the reader, the next one would not either */
 }
 
-enum kind { NO_MATTER, NO_SOCKET, UNROUTED, BY_FIREWALL, BY_MD5 };
+enum kind { NO_MATTER, NO_SOCKET, UNROUTED, DISCARDED, BY_FIREWALL, BY_MD5 };
 
 #define IS(name)                                                                                     \
 	(bpf_core_enum_value_exists(enum skb_drop_reason, SKB_DROP_REASON_##name) &&                 \
 	 reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_##name))
+
+/* Whether it is a socket's, and was dropped before TCP had what came (TCP then takes its device away), or before a device
+ * had what leaves: some drivers drop without a reason what they have sent.
+ */
+static __always_inline bool is_discarded(const struct sk_buff *skb, __u64 reason)
+{
+	if (!skb->sk)
+		return false;
+	return skb->skb_iif ? skb->dev && !IS(TCP_CSUM) : !skb->dev || !IS(NOT_SPECIFIED);
+}
+
+/* A program that runs for any driver; what another one drops in the driver has never been a packet to the kernel. */
+static __always_inline bool is_dropped_by_xdp(const struct sk_buff *skb)
+{
+	const struct net_device *device = skb->dev;
+
+	return device && skb->skb_iif && !skb->sk && (device->xdp_state[0].link || device->xdp_state[0].prog);
+}
 
 static __always_inline enum kind kind_of(const struct sk_buff *skb, __u64 reason)
 {
@@ -608,19 +641,23 @@ static __always_inline enum kind kind_of(const struct sk_buff *skb, __u64 reason
 		return skb->sk ? BY_FIREWALL : NO_MATTER;
 	if (IS(XFRM_POLICY) || IS(NETFILTER_DROP) || IS(SOCKET_FILTER) || IS(BPF_CGROUP_EGRESS) || IS(TC_EGRESS) || IS(TC_INGRESS))
 		return BY_FIREWALL;
+	if (IS(TCP_MINTTL) || (IS(NOT_SPECIFIED) && is_dropped_by_xdp(skb)))
+		return BY_FIREWALL;
 	if (IS(TCP_MD5UNEXPECTED) || IS(TCP_MD5NOTFOUND) || IS(TCP_MD5FAILURE))
 		return BY_MD5;
-	return NO_MATTER;
+	return is_discarded(skb, reason) ? DISCARDED : NO_MATTER;
 }
 
-/* A packet that finds no route has no IP header yet, but its socket. Over IPv6 the socket itself keeps the error. */
+/* A packet that finds no route has no IP header yet, but its socket; over IPv6 that keeps the error itself. One that is
+ * discarded may be within another one of a tunnel.
+ */
 static __always_inline void *flow_of_socket(const struct sk_buff *skb, struct flow *flow)
 {
 	const struct sock *sk = skb->sk;
 	const struct sock_common *common = (const void *)sk;
 	const struct net *net;
 
-	if (!sk || sk->sk_protocol != IPPROTO_TCP)
+	if (!sk || !ONE_OF(common->skc_state & 31, CONNECTED) || sk->sk_protocol != IPPROTO_TCP)
 		return NULL;
 	net = common->skc_net.net;
 	put_address(&flow->local, common, common->skc_rcv_saddr, &common->skc_v6_rcv_saddr);
@@ -633,19 +670,20 @@ static __always_inline void *flow_of_socket(const struct sk_buff *skb, struct fl
 	return is_ours(net, false) ? (void *)&flows : (void *)&flows_elsewhere;
 }
 
-static __always_inline void see_unrouted(struct fate *fate, const struct sk_buff *skb)
+static __always_inline void see_astray(struct fate *fate, const struct sk_buff *skb, enum kind kind)
 {
+	__u16 *count = kind == UNROUTED ? &fate->unrouted : &fate->discarded;
 	const struct tcp_sock *tp = (const void *)skb->sk;
 	__u32 heard = 0;
 
 	if (!tp)
 		return;
 	bpf_probe_read_kernel(&heard, sizeof(heard), &tp->rcv_tstamp);
-	if ((__s32)(fate->unrouted_at - heard) < 0)
-		fate->unrouted = 0;
-	if (fate->unrouted < 0xffff)
-		fate->unrouted++;
-	fate->unrouted_at = now();
+	if ((__s32)(fate->astray_at - heard) < 0)
+		fate->unrouted = fate->discarded = 0;
+	if (*count < 0xffff)
+		++*count;
+	fate->astray_at = now();
 }
 
 /* Not of those that would open a connection: anybody may send these, in any number. */
@@ -654,6 +692,7 @@ int see_drop(__u64 *ctx)
 {
 	const struct sk_buff *skb = (const void *)ctx[0];
 	enum kind kind = kind_of(skb, (__u32)ctx[2]);
+	bool astray = kind == UNROUTED || kind == DISCARDED; /* of these the socket is known, if not the headers */
 	struct flow flow = {};
 	struct fate *fate;
 	__u8 flags = 0;
@@ -661,7 +700,7 @@ int see_drop(__u64 *ctx)
 
 	if (kind == NO_MATTER)
 		return 0;
-	map = kind == UNROUTED ? flow_of_socket(skb, &flow) : flow_of(skb, &flow, &flags);
+	map = astray ? flow_of_socket(skb, &flow) : flow_of(skb, &flow, &flags);
 	if (!map || flags & SYN)
 		return 0;
 	fate = bpf_map_lookup_elem(map, &flow);
@@ -678,7 +717,9 @@ int see_drop(__u64 *ctx)
 		if (!fate)
 			return 0;
 	}
-	if (kind != UNROUTED)
+	if (astray)
+		see_astray(fate, skb, kind);
+	else
 		fate->dropped_at = now();
 	if (kind == BY_FIREWALL && fate->dropped_by_firewall < 0xffff)
 		fate->dropped_by_firewall++;
@@ -686,8 +727,6 @@ int see_drop(__u64 *ctx)
 		fate->dropped_leaving++;
 	if (kind == BY_MD5 && fate->dropped_by_md5 < 0xffff)
 		fate->dropped_by_md5++;
-	if (kind == UNROUTED)
-		see_unrouted(fate, skb);
 	return 0;
 }
 
@@ -825,6 +864,40 @@ static __always_inline void tell_evidence(struct death *death, const struct evid
 	}
 }
 
+static __always_inline void tell_drops(struct death *death, const struct fate *before)
+{
+	__u32 heard = death->since_acked < death->since_received ? death->since_acked : death->since_received;
+
+	if (!before || before->cookie)
+		return;
+	if (now() - before->dropped_at <= heard + 1) { /* or the peer was heard since: these ended nothing */
+		death->dropped_by_firewall += before->dropped_by_firewall;
+		death->dropped_leaving += before->dropped_leaving;
+		death->dropped_by_md5 += before->dropped_by_md5;
+	}
+	if (now() - before->astray_at <= death->since_acked) {
+		death->unrouted += before->unrouted;
+		death->discarded += before->discarded;
+	}
+}
+
+/* Where our own namespace forwards what a container sends and receives: of these packets it is not an end. */
+static __always_inline void tell_drops_on_the_way(struct death *death, struct flow *flow)
+{
+	struct flow back = {
+		.local = flow->remote,
+		.remote = flow->local,
+		.netns = wanted.netns,
+		.local_port = flow->remote_port,
+		.remote_port = flow->local_port,
+	};
+
+	tell_drops(death, bpf_map_lookup_elem(&flows, &back));
+	back = *flow;
+	back.netns = wanted.netns;
+	tell_drops(death, bpf_map_lookup_elem(&flows, &back));
+}
+
 /* What of other connections and packets concerns this one. */
 static __always_inline void tell_surroundings(struct death *death, const struct sock *sk)
 {
@@ -844,21 +917,16 @@ static __always_inline void tell_surroundings(struct death *death, const struct 
 	};
 	const struct fate *before = bpf_map_lookup_elem(&flows, &flow) ?: bpf_map_lookup_elem(&flows_elsewhere, &flow);
 	const struct habit *habit = bpf_map_lookup_elem(&hosts, &host) ?: bpf_map_lookup_elem(&hosts_elsewhere, &host);
-	__u32 heard = death->since_acked < death->since_received ? death->since_acked : death->since_received;
 	struct fate fate = { .cookie = death->cookie };
 
 	if (habit && !death->peer_ttl && !varies(habit))
 		death->peer_ttl = habit->ttl;
-	if (before && !before->cookie) {
-		if (now() - before->dropped_at <= heard + 1) { /* or the peer was heard since: these ended nothing */
-			death->dropped_by_firewall = before->dropped_by_firewall;
-			death->dropped_leaving = before->dropped_leaving;
-			death->dropped_by_md5 = before->dropped_by_md5;
-		}
-		if (now() - before->unrouted_at <= death->since_acked)
-			death->unrouted = before->unrouted;
-	}
-	if (!death->reset || is_anybodys(net))
+	tell_drops(death, before);
+	if (death->netns != wanted.netns)
+		tell_drops_on_the_way(death, &flow);
+	death->no_carrier = has_no_carrier(sk);
+	death->unkept = is_anybodys(net);
+	if (!death->reset || death->unkept)
 		return;
 	if (is_ours(net, was_by_loopback(sk)))
 		bpf_map_update_elem(&flows, &flow, &fate, BPF_ANY);
@@ -866,9 +934,6 @@ static __always_inline void tell_surroundings(struct death *death, const struct 
 		bpf_map_update_elem(&flows_elsewhere, &flow, &fate, BPF_ANY);
 }
 
-#define ONE_OF(state, states) (1U << (state) & (states))
-#define OPEN (1 << TCP_ESTABLISHED | 1 << TCP_CLOSE_WAIT)
-#define CONNECTED (OPEN | 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2 | 1 << TCP_LAST_ACK | 1 << TCP_CLOSING)
 #define ABORTED (OPEN | 1 << TCP_FIN_WAIT1) /* these end without an error only if somebody here ends them at once */
 
 /* Data for a socket that its program has closed ends it like a reset, though none came: tcp_rcv_state_process. */

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from keepaliveD.model import requirements
+from keepaliveD.model.deaths import UNKEPT
 from keepaliveD.model.errors import NotPermitted, Unsupported
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.linux.bpf import libbpf, twins
@@ -34,11 +35,11 @@ RECORD = np.dtype(
         ("first_unacked", "u4"),
         *((name, "u2") for name in ("error", "soft_error", "reset_id", "reset_window")),
         *((name, "u2") for name in ("dropped_by_firewall", "dropped_leaving", "dropped_by_md5", "afterwards")),
-        *((name, "u2") for name in ("unrouted", "local_port", "remote_port")),
+        *((name, "u2") for name in ("unrouted", "discarded", "local_port", "remote_port")),
         *((name, "u1") for name in ("state", "shutdown", "retransmits", "probes", "keepcnt", "keepalive")),
         *((name, "u1") for name in ("peer_probes", "reset", "reset_flags", "reset_ttl", "peer_ttl", "syn_ttl")),
         *((name, "u1") for name in ("reset_timestamps", "timestamps", "reset_local", "sent_reset", "fin_first")),
-        *((name, "u1") for name in ("signal", "exiting", "out_of_memory", "by_kernel")),
+        *((name, "u1") for name in ("signal", "exiting", "out_of_memory", "by_kernel", "no_carrier", "unkept")),
         ("closer", "S16"),
     ],
     align=True,
@@ -53,7 +54,6 @@ OF_PACKETS = frozenset(
         *("peer_ttl", "peer_probes", "since_peer_probe", "peer_probe_gap", "since_syn", "syn_ttl", "since_fin"),
     }
 )
-OF_DROPS = frozenset({"dropped_by_firewall", "dropped_leaving", "dropped_by_md5", "afterwards", "unrouted"})
 
 SHARED: twins.Twins = {"death": RECORD, "wanted": WANTED, "counts": COUNTS}
 
@@ -82,7 +82,7 @@ class BpfDeaths:
             self._open(cgroup, idle, everywhere=everywhere, drops=True)
         except Unsupported as refusal:
             self.hindered = str(refusal)
-            self.unknown |= OF_DROPS
+            self.unknown |= UNKEPT
             # before Linux 5.17 packets were dropped without a reason
             self._open(cgroup, idle, everywhere=everywhere, drops=False)
 

@@ -160,8 +160,18 @@ struct sock_cgroup_data {
 struct socket;
 struct bpf_local_storage;
 
+struct bpf_prog;
+struct bpf_xdp_link;
+
+struct bpf_xdp_entity {
+	struct bpf_prog *prog;
+	struct bpf_xdp_link *link;
+};
+
 struct net_device {
 	int ifindex;
+	unsigned long state;
+	struct bpf_xdp_entity xdp_state[3]; /* by mode: of any driver, of this one, of the device */
 	possible_net_t nd_net;
 };
 
@@ -305,7 +315,9 @@ enum sock_flags { SOCK_DONE = 1, SOCK_KEEPOPEN = 3 };
 
 /* their numbers differ between kernels */
 enum skb_drop_reason {
+	SKB_DROP_REASON_NOT_SPECIFIED = 2,
 	SKB_DROP_REASON_NO_SOCKET = 3,
+	SKB_DROP_REASON_TCP_CSUM = 5,
 	SKB_DROP_REASON_SOCKET_FILTER = 6,
 	SKB_DROP_REASON_NETFILTER_DROP = 8,
 	SKB_DROP_REASON_BPF_CGROUP_EGRESS = 11,
@@ -317,6 +329,7 @@ enum skb_drop_reason {
 	SKB_DROP_REASON_IP_OUTNOROUTES = 43,
 	SKB_DROP_REASON_TC_EGRESS = 51,
 	SKB_DROP_REASON_TC_INGRESS = 54,
+	SKB_DROP_REASON_TCP_MINTTL = 70,
 };
 
 #pragma clang attribute pop
@@ -338,6 +351,7 @@ enum {
 	TCP_LAST_ACK = 9,
 	TCP_LISTEN = 10,
 	TCP_CLOSING = 11,
+	LINK_STATE_NOCARRIER = 2,
 	PF_EXITING = 4,
 	PF_KTHREAD = 0x200000,
 	ICSK_TIME_RETRANS = 1,
