@@ -1,16 +1,22 @@
-"""Ends in which this host drops packets of the connection itself, otherwise than by a filter of packets."""
+"""Ends in which this host drops packets of the connection itself, and those before a handshake is over."""
 
 from __future__ import annotations
 
 import functools
 from socket import (
+    AF_INET,
     AF_INET6,
     IPPROTO_IP,
+    IPPROTO_TCP,
+    MSG_FASTOPEN,
+    TCP_FASTOPEN,
+    socket,
 )
 
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths import scenes
-from tests.kernel.deaths.scenes import Play, Scene, keepalive, send, stay_quiet, wait_for_end
+from tests.kernel.deaths.rig import SERVER
+from tests.kernel.deaths.scenes import PATIENCE, Play, Scene, abort, destroy, keepalive, send, stay_quiet, wait_for_end
 from tests.kernel.deaths.strange import drop_on_own_link, over_a_link_of_its_own
 from tests.support.dropping import Where
 
@@ -93,3 +99,46 @@ def own_tunnels_program_is_gone(play: Play) -> None:
     stay_quiet()
     send(client)
     wait_for_end(client)
+
+
+# A server whose program has a connection already, while the last acknowledgement of its handshake is missing
+
+
+def before_the_handshakes_end(play: Play) -> tuple[socket, socket]:
+    """Both ends of a Fast Open connection; of the client only packets with data arrive, and its reset."""
+    for host in (play.rig.client, play.rig.server):
+        host.set_sysctl("net.ipv4.tcp_fastopen", 0x207)
+    listener = play.listen()
+    listener.setsockopt(IPPROTO_TCP, TCP_FASTOPEN, 5)
+    play.rig.firewall.nft(f"add rule inet t through tcp dport {play.port} tcp flags & (syn | ack | rst) == ack drop")
+    client = play.stack.enter_context(play.rig.client.inside(socket))
+    client.settimeout(PATIENCE)
+    client.sendto(b"first", MSG_FASTOPEN, (SERVER[AF_INET], play.port))
+    play.opened(client)
+    server, _ = listener.accept()
+    play.stack.enter_context(server)
+    server.settimeout(PATIENCE)
+    assert server.recv(5) == b"first"
+    server.sendall(b"answer")
+    return client, server
+
+
+@scene(server=Cause.PEER_ABORTED)
+def peer_aborts_before_the_handshakes_end(play: Play) -> None:
+    client, server = before_the_handshakes_end(play)
+    abort(client)
+    wait_for_end(server)
+
+
+@scene(server=Cause.PATH_DIED)
+def path_dies_before_the_handshakes_end(play: Play) -> None:
+    _, server = before_the_handshakes_end(play)
+    play.fail("drop_there", "drop_back")
+    wait_for_end(server)
+
+
+@scene(server=Cause.LOCAL_KILL)
+def connection_is_killed_before_the_handshakes_end(play: Play) -> None:
+    _, server = before_the_handshakes_end(play)
+    destroy(play, "state", "syn-recv", end="server")
+    wait_for_end(server)

@@ -209,11 +209,11 @@ def wait_for_end(connection: socket) -> None:
             pass
 
 
-def destroy(play: Play, *states: str) -> None:
-    """Have somebody destroy the client's socket, and no other: connections to other ports may have its local port."""
-    local, remote = play.ports["client"]
+def destroy(play: Play, *states: str, end: End = "client") -> None:
+    """Have somebody destroy the socket of this end, and no other: others may have its local port, too."""
+    local, remote = play.ports[end]
     ports = "sport", "=", f":{local}", "and", "dport", "=", f":{remote}"
-    done = play.rig.client.run("ss", "--kill", "--tcp", *states, *ports)
+    done = getattr(play.rig, end).run("ss", "--kill", "--tcp", *states, *ports)
     assert done.returncode == 0, done.stderr
 
 

@@ -1034,6 +1034,14 @@ static __always_inline void see_end(const struct sock *sk, int before)
 	bpf_ringbuf_submit(death, 0);
 }
 
+/* With Fast Open a program may have it before the handshake is over; of what ends so without an error and without a
+ * program the handshake has failed.
+ */
+static __always_inline bool is_fast_open(const struct sock *sk)
+{
+	return sk->sk_err || sk->sk_socket;
+}
+
 /* A program that closes what has sent its FIN changes no state, but that is traced, too (tcp_close_state). Where the
  * peer has sent its own as well, nothing is left to be closed.
  */
@@ -1046,9 +1054,11 @@ int see_state(__u64 *ctx)
 
 	if (after != TCP_CLOSE && after != TCP_FIN_WAIT1 && after != (again ? TCP_FIN_WAIT2 : TCP_LAST_ACK))
 		return 0;
-	if (sk->sk_protocol != IPPROTO_TCP || !ONE_OF(before & 31, CONNECTED))
+	if (sk->sk_protocol != IPPROTO_TCP || !ONE_OF(before & 31, CONNECTED | 1 << TCP_SYN_RECV))
 		return 0;
 	if (wanted.own && sk->__sk_common.skc_net.net->ns.inum != wanted.netns)
+		return 0;
+	if (before == TCP_SYN_RECV && !is_fast_open(sk))
 		return 0;
 	if (after != TCP_CLOSE) {
 		see_close(sk, again);
@@ -1056,6 +1066,6 @@ int see_state(__u64 *ctx)
 	}
 	if (ONE_OF(before & 31, OPEN) && sk->__sk_common.skc_net.net->ns.inum == wanted.netns)
 		COUNT(open);
-	see_end(sk, before);
+	see_end(sk, before == TCP_SYN_RECV ? TCP_ESTABLISHED : before);
 	return 0;
 }
