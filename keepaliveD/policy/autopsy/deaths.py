@@ -247,7 +247,7 @@ def _local_resets(ended: Column) -> Iterator[Rule]:
     here = (ended["reset_local"] != 0) & ~own
     yield Rule(here & dropped & unaware, Cause.LOCAL_FIREWALL, 0.95, (Cause.LOCAL_KILL,))
     yield Rule(own & dropped & unaware, Cause.LOCAL_FIREWALL, 0.9, (Cause.LOCAL_KILL,))
-    elsewhere = here & (distance(ended["peer_ttl"]) > 0)
+    elsewhere = here & ((distance(ended["peer_ttl"]) > 0) | (ended["unkept"] != 0))
     yield Rule(elsewhere & unaware, Cause.LOCAL_FIREWALL, 0.6, (Cause.LOCAL_KILL, Cause.UNKNOWN_TO_PEER))
 
 

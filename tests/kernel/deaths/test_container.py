@@ -18,7 +18,8 @@ from tests.support.rig import Namespace, Stranger
 from tests.support.versions import RTO_MAX, RUNNING
 
 PORT = 4_999
-DROPS = "table inet own {{ chain out {{ type filter hook {} priority 0; tcp dport 4999 drop\n}}\n}}"
+TO_IT = "priority 0; tcp dport 4999"
+RULE = "table inet own {{ chain out {{ type filter hook {}\n}}\n}}"
 
 
 @pytest.fixture(scope="module")
@@ -42,31 +43,34 @@ def container(rig: Rig, box: Namespace, net: int) -> Namespace:
     return box
 
 
-def end(rig: Rig, box: Namespace, watch: Watch, dropping: Namespace, hook: str) -> Causes:
-    """Return what the end of a connection of the container is called whose packets are dropped there."""
+def end(rig: Rig, box: Namespace, watch: Watch, filtering: Namespace, rule: str) -> Causes:
+    """Return what the end of a connection of the container is called whose packets are treated so there."""
     with (
         rig.server.inside(lambda: create_server((SERVER[AF_INET], PORT))) as listener,
         box.inside(socket) as client,
     ):
         client.connect((SERVER[AF_INET], PORT))
         with listener.accept()[0]:
-            dropping.nft(DROPS.format(hook))
+            filtering.nft(RULE.format(rule))
             send(client)
             wait_for_end(client)
             watch.until(lambda ended: len(ended) == 1)
-            dropping.nft("delete table inet own")
+            filtering.nft("delete table inet own")
     return decide(watch.ended, unknown=watch.unknown)
 
 
 def test_what_the_host_of_a_container_does_not_forward_is_its_own_firewalls(rig: Rig) -> None:
     with Namespace() as box, watching(rig.client, container(rig, box, 21)) as watch:
-        causes = end(rig, box, watch, rig.client, "forward")
+        causes = end(rig, box, watch, rig.client, f"forward {TO_IT} drop")
     assert Cause.LOCAL_FIREWALL in causes.candidates(0)
     assert watch.ended["dropped_by_firewall"][0] > 1
 
 
-def test_of_a_namespace_that_any_user_may_have_made_the_own_firewall_is_not_ruled_out(rig: Rig) -> None:
-    with Stranger() as box, watching(rig.client, container(rig, box, 22)) as watch:
-        causes = end(rig, box, watch, box, "output")
+@pytest.mark.parametrize(("net", "verdict"), [(22, "drop"), (23, "reject with tcp reset")], ids=["drops", "rejects"])
+def test_of_a_namespace_that_any_user_may_have_made_the_own_firewall_is_not_ruled_out(
+    rig: Rig, net: int, verdict: str
+) -> None:
+    with Stranger() as box, watching(rig.client, container(rig, box, net)) as watch:
+        causes = end(rig, box, watch, box, f"output {TO_IT} {verdict}")
     assert Cause.LOCAL_FIREWALL in causes.candidates(0)
     assert "the engine does not see which packets this host dropped" in evidence(watch.ended)
