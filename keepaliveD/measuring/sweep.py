@@ -19,7 +19,7 @@ from typing import NamedTuple
 from keepaliveD.measuring.opening import Target
 
 PATIENCE = 8.0  # seconds: two more SYNs of the kernel
-AT_ONCE = 8
+AT_ONCE = 2  # until its process ends, a service may count an old connection beside the one that freed it
 RETRANSMITTED = struct.Struct("100xI")  # tcpi_total_retrans (struct tcp_info in include/uapi/linux/tcp.h)
 
 
