@@ -51,7 +51,7 @@ class Map:
     @property
     def devices(self) -> list[Device]:
         """Return the devices in their order."""
-        return policy.conclude(self.results, len(self.names), self.survived) if self.names else []
+        return policy.conclude(self.results, len(self.names), self.survived, self.stopped_by) if self.names else []
 
 
 class Tomography:

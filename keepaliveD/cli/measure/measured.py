@@ -12,7 +12,7 @@ from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import exact, span
 from keepaliveD.model.text import printable
 from keepaliveD.policy.measuring.measurement import CLEARLY, SURE, Bracket, How, Side
-from keepaliveD.policy.measuring.tomography import Device, contradicts
+from keepaliveD.policy.measuring.tomography import Device, Elsewhere, contradicts
 
 HOW = {
     How.SILENCE: "probes get no answer (drop)",
@@ -32,7 +32,6 @@ UNHEARD = (
 )
 NO_HOPS = "none seen: this host's own firewall forgets, or the peer's, or a bridge or a router that sets the TTL"
 TTL_SET = "not counted: a router passes on packets whose TTL is over, as one that sets the TTL does"
-ON_THE_WAY_BACK = " or a device on the way back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +86,12 @@ def in_words(found: Found) -> Iterator[str]:
 
 def _hop(found: Found, device: Device) -> str:
     """Return what is known of a device, or of several that cannot be told apart."""
-    *most, last = (f"{hop} ({found.hops[hop - 1] or 'unknown address'})" for hop in device.hops)
-    name = f"hop {', '.join(most)}{' or ' if most else ''}{last}"
+    hops = [f"{hop} ({found.hops[hop - 1] or 'unknown address'})" for hop in device.hops]
+    before = [each.value for each in device.elsewhere if each is Elsewhere.HERE]
+    behind = [each.value for each in device.elsewhere if each is not Elsewhere.HERE]
+    may = [*before, f"hop {hops[0]}", *hops[1:], *behind]
+    name = " or ".join([", ".join(may[:-1]), may[-1]] if may[1:] else may)
     if device.forgotten is not None:
-        if found.ways_differ and len(found.hops) in device.hops:
-            name += ON_THE_WAY_BACK
         after = _up(device.forgotten) if device.survived is None else _down(device.survived)
         how = {How.SILENCE: " (drop)", How.RESET: " (reject)"}.get(device.how or How.RESET_UNASKED, "")
         return f"{name} forgets after {after}{how}"
@@ -101,8 +101,8 @@ def _hop(found: Found, device: Device) -> str:
 
 
 def _stopped_by(found: Found) -> str:
-    """Return which hop stops packets, or all of which one does."""
-    peer = f"the peer's own firewall{ON_THE_WAY_BACK if found.ways_differ else ''}"
+    """Return which hop stops packets, or all of which one does: the peer's answers may stop on the way back."""
+    peer = f"{Elsewhere.PEER.value} or {Elsewhere.WAY_BACK.value}"
     names = {0: "this host's own firewall", len(found.hops) + 1: peer}
     return " or ".join(names.get(hop) or _name(found, hop) for hop in found.stopped_by)
 
@@ -292,6 +292,7 @@ def as_json(found: Found, name: str = "") -> str:
                     "forgotten": _number(device.forgotten),
                     "how": device.how.value if device.how else None,
                     "hidden": device.hidden,
+                    "or": [each.value for each in device.elsewhere],
                 }
                 for device in found.devices
             ],

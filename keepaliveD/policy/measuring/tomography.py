@@ -47,15 +47,27 @@ class HopAnswer(enum.Enum):
     NONE = "none"
 
 
+class Elsewhere(enum.Enum):
+    """What no hop of the way there is, and may forget in place of one."""
+
+    HERE = "this host"
+    PEER = "the peer's own firewall"
+    WAY_BACK = "a device on the way back"
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What is known of a hop, or of several where they cannot be told apart; `hidden` behind a shorter timeout."""
+    """What is known of a hop, or of several where they cannot be told apart; `hidden` behind a shorter timeout.
+
+    `elsewhere`: what else may have forgotten in place of these hops.
+    """
 
     hops: tuple[int, ...]
     survived: float | None = None
     forgotten: float | None = None
     how: How | None = None
     hidden: bool = False
+    elsewhere: tuple[Elsewhere, ...] = ()
 
 
 def plan(hops: int, survived: float, forgotten: float, longest: float, *, both_ends: bool) -> list[HopPlan]:
@@ -88,12 +100,39 @@ def keep_interval(survived: float) -> int:
     return max(1, int(survived / REFRESHES))
 
 
-def conclude(tests: Sequence[HopResult], hops: int, survived: float = 0.0) -> list[Device]:
+def conclude(
+    tests: Sequence[HopResult], hops: int, survived: float = 0.0, stopped_by: Sequence[int] = ()
+) -> list[Device]:
     """Return the devices in their order; together they have all hops. All of them have survived what the path has."""
     found = [_at_least(_bracket(tests, hop), survived) for hop in range(1, hops + 1)]
     if any(test.plan.last != test.plan.first for test in tests):
         found = [_behind(one, found[number + 1 :]) for number, one in enumerate(found)]
-    return _merged(found)
+    merged = _merged(found)
+    shortest = min((one.forgotten for one in merged if one.forgotten is not None), default=math.nan)
+    return [
+        replace(
+            one, elsewhere=_elsewhere(one, merged[number + 1 :], hops, stopped_by if one.forgotten == shortest else ())
+        )
+        for number, one in enumerate(merged)
+    ]
+
+
+def _elsewhere(one: Device, farther: Sequence[Device], hops: int, stopped_by: Sequence[int]) -> tuple[Elsewhere, ...]:
+    """Return what else may have forgotten where these hops seem to.
+
+    This host ages with the first hop, and the peer with the last one. A device on the way back ages in each test of a
+    hop beyond its place, and in that of the last one, so whatever outlasts the silence there excludes it. So do packets
+    that stop elsewhere, where that is known of the shortest timeout.
+    """
+    if one.forgotten is None:
+        return ()
+    may_stop_behind = not stopped_by or hops + 1 in stopped_by
+    may = {
+        Elsewhere.HERE: one.hops[0] == 1 and (not stopped_by or 0 in stopped_by),
+        Elsewhere.PEER: one.hops[-1] == hops and may_stop_behind,
+        Elsewhere.WAY_BACK: may_stop_behind and not any((each.survived or 0.0) >= one.forgotten for each in farther),
+    }
+    return tuple(each for each, is_possible in may.items() if is_possible)
 
 
 def stopped_by(answers: Sequence[HopAnswer | None], reports: Sequence[bool]) -> tuple[int, ...]:

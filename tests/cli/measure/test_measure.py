@@ -31,7 +31,7 @@ from keepaliveD.model.connections import WhatCounts
 from keepaliveD.model.errors import ConfigError, Misuse, NotPermitted, Refusal, StateError
 from keepaliveD.model.origin import Source
 from keepaliveD.policy.measuring.measurement import Bracket, How, Side
-from keepaliveD.policy.measuring.tomography import Device
+from keepaliveD.policy.measuring.tomography import Device, Elsewhere
 from tests.kernel.measure.stage import LONG
 from tests.programs.stage import awaited
 from tests.support.patience import SOON
@@ -118,13 +118,14 @@ def test_no_hop_is_not_said_to_be_none_where_the_peers_packets_pass_one() -> Non
 def test_ways_of_different_lengths_are_named_beside_the_map() -> None:
     """The map said that the device which forgets after 12 s outlasts 32 s."""
     devices = (Device((1,), 11.9, 12.4), Device((2,), 18.0, 20.0, hidden=True), Device((3,), 22.0, 26.0))
+    devices = (*devices[:2], replace(devices[2], elsewhere=(Elsewhere.PEER, Elsewhere.WAY_BACK)))
     mapped = replace(FOUND, counted=True, hop_count=3, routers_back=2, hops=("", "", ""), devices=devices)
     told = said(replace(mapped, stopped_by=(3, 4)))
     assert "  way back     2 routers, not 3: hops are tested from this end alone" in told
     assert "hop 1 (unknown address) forgets after 11s -- " in told
-    assert "hop 3 (unknown address) or a device on the way back forgets after 22s" in told
+    assert "hop 3 (unknown address), the peer's own firewall or a device on the way back forgets after 22s" in told
     assert "hop 3 (unknown address) or the peer's own firewall or a device on the way back: packets" in told
-    assert "way back" not in said(replace(mapped, routers_back=3))
+    assert "  way back  " not in said(replace(mapped, routers_back=3))
 
 
 def test_a_map_without_the_device_that_forgets_is_not_shown_as_right() -> None:
@@ -133,6 +134,23 @@ def test_a_map_without_the_device_that_forgets_is_not_shown_as_right() -> None:
     assert "  map          wrong: no hop forgets as soon as the path" in said(mapped)
     for fits in (Device((2,), 300.0, 315.0), Device((2,), 320.0, hidden=True), Device((2,))):
         assert "  map " not in said(replace(mapped, devices=(devices[0], fits)))
+
+
+def test_the_map_names_whatever_may_forget_in_place_of_a_hop() -> None:
+    """This host's own firewall forgot, and the map named a router that has none."""
+    devices = (
+        Device((1,), 300.4, 311.2, How.SILENCE, elsewhere=(Elsewhere.HERE,)),
+        Device((2, 3), 350.0, 370.0, elsewhere=(Elsewhere.PEER, Elsewhere.WAY_BACK)),
+    )
+    mapped = replace(FOUND, hops=("10.1.0.1", "10.2.0.1", "10.3.0.1"), devices=devices)
+    assert said(mapped).splitlines()[-1] == (
+        "this host -- this host or hop 1 (10.1.0.1) forgets after 5min (drop) -- hop 2 (10.2.0.1), 3 (10.3.0.1), "
+        "the peer's own firewall or a device on the way back forgets after 5min 50s -- 10.20.0.9"
+    )
+    assert [hop["or"] for hop in json.loads(as_json(mapped))["hops"]] == [
+        ["this host"],
+        ["the peer's own firewall", "a device on the way back"],
+    ]
 
 
 def test_hops_that_could_not_be_counted_are_named() -> None:
@@ -219,7 +237,7 @@ def test_the_map_reads_from_this_host_to_the_peer() -> None:
         ((2,), "hop 2 (10.20.0.1)"),
         ((2, 3), "hop 2 (10.20.0.1) or hop 3 (unknown address)"),
         ((0, 1), "this host's own firewall or hop 1 (10.1.0.1)"),
-        ((3, 4), "hop 3 (unknown address) or the peer's own firewall"),
+        ((3, 4), "hop 3 (unknown address) or the peer's own firewall or a device on the way back"),
     ],
 )
 def test_the_hop_that_drops_is_named_as_far_as_it_is_known(hops: tuple[int, ...], names: str) -> None:

@@ -27,6 +27,12 @@ FIREWALL = """
             tcp flags & (fin | syn | rst | ack) == syn accept
             meta l4proto tcp drop
         }
+        chain out {
+            type filter hook output priority filter;
+            ct state established accept
+            tcp flags & syn == syn accept
+            meta l4proto tcp drop
+        }
     }"""
 STOPPED_BY = {"short, long": [1], "long, short": [2, 3], "four": [4, 5], "reject": [1], MUTE: [1, 2]}
 """The hops of which one drops; after the last one comes the peer."""
@@ -37,12 +43,13 @@ def found_over(devices: list[Device]) -> Found:
         return measure(chain, "--token", token, *QUICK)
 
 
-def found_directly() -> Found:
-    """What was found over one link, at whose end a firewall forgets after 12 s."""
-    with Chain() as chain:
-        chain.server.nft(FIREWALL)
-        chain.server.set_sysctl("net.netfilter.nf_conntrack_tcp_timeout_established", 12)
-        chain.server.set_sysctl("net.netfilter.nf_conntrack_tcp_loose", 0)
+def found_at(end: str, *devices: Device) -> Found:
+    """What was found where an end's own firewall forgets after 12 s."""
+    with Chain(*devices) as chain:
+        namespace = chain.client if end == "client" else chain.server
+        namespace.nft(FIREWALL)
+        namespace.set_sysctl("net.netfilter.nf_conntrack_tcp_timeout_established", 12)
+        namespace.set_sysctl("net.netfilter.nf_conntrack_tcp_loose", 0)
         with listening(chain) as token:
             return measure(chain, "--token", token, *QUICK)
 
@@ -51,10 +58,14 @@ def found_directly() -> Found:
 def found() -> dict[str, Found]:
     """What was found over each chain, all at the same time."""
     chains = CHAINS | {MUTE: [Device("drop", 12), Device("mute"), Device()]}
-    with ThreadPoolExecutor(len(chains) + 1) as threads:
-        directly = threads.submit(found_directly)
+    with ThreadPoolExecutor(len(chains) + 3) as threads:
+        ends = {
+            DIRECT: threads.submit(found_at, "server"),
+            "client": threads.submit(found_at, "client", Device(), Device()),
+            "server": threads.submit(found_at, "server", Device(), Device()),
+        }
         over = dict(zip(chains, threads.map(found_over, chains.values(), timeout=LONG), strict=True))
-        return over | {DIRECT: directly.result(LONG)}
+        return over | {name: each.result(LONG) for name, each in ends.items()}
 
 
 @pytest.mark.parametrize("name", CHAINS)
@@ -84,6 +95,23 @@ def test_it_says_how_each_device_forgets(found: dict[str, Found]) -> None:
 @pytest.mark.parametrize("name", STOPPED_BY)
 def test_a_packet_of_a_forgotten_connection_shows_where_it_stops(found: dict[str, Found], name: str) -> None:
     assert found[name]["stopped_by"] == STOPPED_BY[name]
+
+
+PEER, WAY_BACK = "the peer's own firewall", "a device on the way back"
+ELSEWHERE = {
+    "client": [["this host"], []],
+    "server": [[], [PEER, WAY_BACK]],
+    "short, long": [[], [PEER, WAY_BACK]],
+    "long, short": [["this host", WAY_BACK], [PEER, WAY_BACK]],
+    "four": [[], [], [], [PEER, WAY_BACK]],
+}
+"""What may forget in place of each hop."""
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_an_innocent_hop_is_not_the_only_one_that_is_named(found: dict[str, Found], name: str) -> None:
+    """The first hop was named where this host's own firewall forgets, and the last one where the peer's does."""
+    assert [hop["or"] for hop in found[name]["hops"]] == ELSEWHERE[name]
 
 
 def test_without_a_hop_between_a_peers_own_firewall_is_found(found: dict[str, Found]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from keepaliveD.policy.measuring.measurement import EndOfSilence, How, Result
 from keepaliveD.policy.measuring.tomography import (
     Device,
+    Elsewhere,
     HopAnswer,
     HopPlan,
     HopResult,
@@ -29,11 +32,17 @@ def outcome(each: HopPlan, timeouts: list[float], late: set[int]) -> HopResult:
     return HopResult(each, Result(each.quiet, EndOfSilence.SURVIVED))
 
 
-def found(timeouts: list[float], *, both_ends: bool, late: frozenset[int] = frozenset()) -> list[Device]:
+def found(
+    timeouts: list[float],
+    *,
+    both_ends: bool,
+    late: frozenset[int] = frozenset(),
+    stops: Sequence[int] = (),
+) -> list[Device]:
     shortest = min(timeouts)
     plans = plan(len(timeouts), shortest * 0.96, shortest * 1.05, shortest * 4, both_ends=both_ends)
     assert len(plans) <= 160
-    return conclude([outcome(each, timeouts, set(late)) for each in plans], len(timeouts))
+    return conclude([outcome(each, timeouts, set(late)) for each in plans], len(timeouts), stopped_by=stops)
 
 
 CHAINS = [[12.0, 24.0], [24.0, 12.0], [NEVER, 24.0, NEVER, 12.0], [12.0, NEVER, 24.0], [300.0], [NEVER, 12.0, 12.5]]
@@ -106,3 +115,31 @@ STOPS = {
 def test_a_hop_is_named_only_as_far_as_the_answers_say(name: str) -> None:
     answers, reports, hops = STOPS[name]
     assert stopped_by(answers, reports) == hops
+
+
+HERE, PEER, WAY_BACK = Elsewhere.HERE, Elsewhere.PEER, Elsewhere.WAY_BACK
+PLACES: dict[str, tuple[list[float], bool, tuple[int, ...], list[tuple[Elsewhere, ...]]]] = {
+    "the first hop, or this host": ([12.0, NEVER], True, (0, 1), [(HERE,), ()]),
+    "the first hop, at which packets stop": ([12.0, NEVER], True, (1,), [(), ()]),
+    "the first hop, where nothing else is known": ([12.0, NEVER], True, (), [(HERE,), ()]),
+    "the last hop, or what is behind it": ([NEVER, 12.0], True, (2, 3), [(), (PEER, WAY_BACK)]),
+    "the last hop, where nothing else is known": ([NEVER, 12.0], True, (), [(), (PEER, WAY_BACK)]),
+    "a hop that a farther one outlasts": ([NEVER, 12.0, NEVER], True, (), [(), (), ()]),
+    "one end alone": ([NEVER, 12.0], False, (2, 3), [(), (PEER, WAY_BACK)]),
+    "one end alone, and a farther one that outlasts": ([12.0, NEVER], False, (1,), [(), ()]),
+    "a longer timeout, of which packets show nothing": (
+        [24.0, 12.0],
+        True,
+        (2, 3),
+        [(HERE, WAY_BACK), (PEER, WAY_BACK)],
+    ),
+    "the same timeout at all hops": ([12.0, 12.0], True, (2, 3), [(PEER, WAY_BACK)]),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_what_may_forget_in_place_of_a_hop_is_named(name: str) -> None:
+    """Innocent routers were named: the host itself, the peer, or a device on the way back had forgotten."""
+    timeouts, both_ends, stopped, elsewhere = PLACES[name]
+    devices = found(timeouts, both_ends=both_ends, stops=stopped)
+    assert [device.elsewhere for device in devices] == elsewhere
