@@ -14,7 +14,7 @@ from keepaliveD.cli import arguments, report
 from keepaliveD.cli.asking import running
 from keepaliveD.cli.printing.fitting import tell
 from keepaliveD.config import Config, doubts, load
-from keepaliveD.daemon.apart import Apart
+from keepaliveD.daemon.worker.apart import Apart
 from keepaliveD.model.errors import Exit, Misuse, Refusal, Unsupported
 from keepaliveD.model.text import printable
 from keepaliveD.places import DEFAULT_FILE

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from keepaliveD.cli import state
 from keepaliveD.cli.printing import table
-from keepaliveD.daemon import interface
-from keepaliveD.daemon.control import Control
+from keepaliveD.daemon.control import interface
+from keepaliveD.daemon.control.control import Control
 from keepaliveD.daemon.daemon import Daemon, restoring
 from keepaliveD.daemon.deaths import DeathSource
 from keepaliveD.daemon.neighbour import showing

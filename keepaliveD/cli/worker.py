@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from keepaliveD.cli.printing.fitting import tell
 from keepaliveD.config import Config
-from keepaliveD.daemon.workers import Hang, Workers
+from keepaliveD.daemon.worker.workers import Hang, Workers
 from keepaliveD.model.rules import IPNetwork, Watching
 from keepaliveD.platforms.base import Opener
 from keepaliveD.platforms.clock import now

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
-from keepaliveD.daemon.worker import Reply
+from keepaliveD.daemon.worker.worker import Reply
 from keepaliveD.model.actions import Abandon, Action, AtOnce, EndDaemon, LogOutcome, Notify, Outcome, Phase, Queued
 from keepaliveD.model.events import Event, Failed, Idle, Start, Tick
 from keepaliveD.platforms.requests import Request, Steps

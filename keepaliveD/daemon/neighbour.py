@@ -12,8 +12,8 @@ import errno
 import socket
 from collections.abc import Iterator
 
-from keepaliveD.daemon import passed
-from keepaliveD.daemon.credentials import credentials
+from keepaliveD.daemon.control import passed
+from keepaliveD.daemon.control.credentials import credentials
 
 NAME = "\0tcp-keepalived"
 QUEUE = 128  # daemons that may ask who is here while this one runs: they are told by the kernel alone

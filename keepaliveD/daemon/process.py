@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Self
 
 from keepaliveD.config import Config, doubts, load
-from keepaliveD.daemon.apart import Apart
 from keepaliveD.daemon.notify import Manager, watchdog_period
 from keepaliveD.daemon.sources import Awaited, EventSource, Signals
-from keepaliveD.daemon.worker import Reply
-from keepaliveD.daemon.workers import Workers
+from keepaliveD.daemon.worker.apart import Apart
+from keepaliveD.daemon.worker.worker import Reply
+from keepaliveD.daemon.worker.workers import Workers
 from keepaliveD.log import entries
 from keepaliveD.log.journal import Log
 from keepaliveD.model.dataclass import dataclass

@@ -13,7 +13,7 @@ from keepaliveD.cli import ctl, paths
 from keepaliveD.cli.printing import table
 from keepaliveD.config import load
 from keepaliveD.config.catalogue import catalogue
-from keepaliveD.daemon import interface
+from keepaliveD.daemon.control import interface
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import Exit

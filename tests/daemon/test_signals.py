@@ -34,7 +34,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from keepaliveD.daemon import signals
 from keepaliveD.daemon.process import Process
-from keepaliveD.daemon.worker import Reply
+from keepaliveD.daemon.worker.worker import Reply
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.rules import Watching
 from keepaliveD.platforms.requests import Open

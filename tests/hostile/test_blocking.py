@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
-from keepaliveD.daemon.workers import MOST_LEFT, MOST_RISKED
+from keepaliveD.daemon.worker.workers import MOST_LEFT, MOST_RISKED
 from tests.support.loopback import (
     BARE,
     FORGOTTEN,

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from keepaliveD.cli.asking.asking import ask, every, listen
-from keepaliveD.daemon.varlink import MOST_WAITING
+from keepaliveD.daemon.control.varlink import MOST_WAITING
 from keepaliveD.model.errors import KernelError, NotPermitted
 from tests.support.patience import SOON, TICK, pause, unserved
 from tests.support.processes import CTL, SCAN, TUNED, Daemon, Home, Program, configuration, program

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.cli.asking.asking import ask
-from keepaliveD.daemon.apart import PATIENCE
+from keepaliveD.daemon.worker.apart import PATIENCE
 from keepaliveD.model.errors import Exit
 from tests.support.patience import SOON, ending
 from tests.support.processes import CTL, DAEMON, SCAN, TUNED, Home, configuration

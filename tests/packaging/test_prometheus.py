@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from keepaliveD.cli.metrics import exposition
-from keepaliveD.daemon.metrics import of_daemon
+from keepaliveD.daemon.control.metrics import of_daemon
 from keepaliveD.model.causes import Cause
 from keepaliveD.model.results import ArmingResult
-from tests.daemon.test_metrics import SNAPSHOT
+from tests.daemon.control.test_metrics import SNAPSHOT
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
 RULES = PACKAGING / "prometheus/tcp-keepalived.rules.yml"

@@ -18,7 +18,7 @@ from keepaliveD.daemon.daemon import Daemon, Show
 from keepaliveD.daemon.deaths import DeathSource
 from keepaliveD.daemon.loop import Loop
 from keepaliveD.daemon.perform import Performer
-from keepaliveD.daemon.worker import Reply
+from keepaliveD.daemon.worker.worker import Reply
 from keepaliveD.log.entries import Entry
 from keepaliveD.model.actions import Outcome, Queued
 from keepaliveD.model.arming import LOOKED, RESULT, Access

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.cli.asking import asking
-from keepaliveD.daemon import interface
-from keepaliveD.daemon.control import Control
+from keepaliveD.daemon.control import interface
+from keepaliveD.daemon.control.control import Control
 from keepaliveD.model.autopsy import Death, Tally
 from keepaliveD.model.causes import Cause, Foretold
 from keepaliveD.model.connections import Counts

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from keepaliveD.cli.starting import how_to_start
-from keepaliveD.daemon.credentials import credentials
+from keepaliveD.daemon.control.credentials import credentials
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted
 from keepaliveD.places import CONTROL, INTERFACE, RUNTIME_DIRECTORY
 

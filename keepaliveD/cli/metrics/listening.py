@@ -47,7 +47,7 @@ def where(text: str) -> Where:
 def sockets(place: Where) -> list[socket.socket]:
     """Return what listens there. Raises Misuse, StateError, KernelError."""
     if isinstance(place, Path):
-        from keepaliveD.daemon.control import listening
+        from keepaliveD.daemon.control.control import listening
 
         _check_that_nobody_listens(place)
         return [listening(place)]

@@ -12,8 +12,8 @@ from keepaliveD.cli.asking import running
 from keepaliveD.cli.status import overview
 from keepaliveD.cli.worker import Asking, by_single_scan, in_worker
 from keepaliveD.config import Config, defaults, load
-from keepaliveD.daemon.interface import by_verdict
-from keepaliveD.daemon.metrics import of_scan, of_settings
+from keepaliveD.daemon.control.interface import by_verdict
+from keepaliveD.daemon.control.metrics import of_scan, of_settings
 from keepaliveD.daemon.settings import settings
 from keepaliveD.log.words import own_namespace
 from keepaliveD.model.errors import NotPermitted, Refusal

@@ -20,8 +20,8 @@ from keepaliveD.cli.watch import daemons_memory, frame
 from keepaliveD.cli.watch.daemons_memory import Asking
 from keepaliveD.cli.watch.screen import Keyboard, Screen, check_terminal, ending_by_signal
 from keepaliveD.config import Config, load
-from keepaliveD.daemon.worker import Reply
-from keepaliveD.daemon.workers import Hang, Workers
+from keepaliveD.daemon.worker.worker import Reply
+from keepaliveD.daemon.worker.workers import Hang, Workers
 from keepaliveD.log import entries
 from keepaliveD.model.actions import Outcome
 from keepaliveD.model.connections import AT_RISK, Connection, Owner, Verdict

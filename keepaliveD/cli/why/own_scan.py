@@ -17,7 +17,7 @@ from keepaliveD.cli.why import forgotten, page
 from keepaliveD.cli.why.for_people import View
 from keepaliveD.cli.worker import Asking, by_single_scan, in_worker, look
 from keepaliveD.config import Config, load
-from keepaliveD.daemon import orders
+from keepaliveD.daemon.control import orders
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import (

@@ -13,7 +13,7 @@ import pytest
 from keepaliveD.cli import sockets as command
 from keepaliveD.cli.asking import daemons_view
 from keepaliveD.cli.ctl import main
-from keepaliveD.daemon import interface
+from keepaliveD.daemon.control import interface
 from keepaliveD.model.plain import plain, restored
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.sockets import TcpState, Timer, Unwatched
@@ -21,7 +21,7 @@ from keepaliveD.platforms.base import Platform, Session
 from keepaliveD.policy.verdicts.connections import by_urgency
 from keepaliveD.records.settings import SettingsRecord
 from tests.cli.test_sockets import Owners
-from tests.daemon.test_control import SNAPSHOT
+from tests.daemon.control.test_control import SNAPSHOT
 from tests.support.fakes import FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher, here
 from tests.support.host import FakeHost, serving
 from tests.support.tables import CONFIGURED, FOREVER, PROXY, idle, table, watch

@@ -17,7 +17,7 @@ from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.metric import Metric, Sample
 from keepaliveD.model.sockets import Timer
 from keepaliveD.platforms.base import Platform, Session
-from tests.daemon.test_metrics import SNAPSHOT
+from tests.daemon.control.test_metrics import SNAPSHOT
 from tests.support.fakes import FakeArmer, FakeAtConnect, FakeOwners, FakeTuner, FakeWatcher, here
 from tests.support.host import NOW, FakeHost, serving
 from tests.support.tables import Socket, idle

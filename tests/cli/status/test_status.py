@@ -23,8 +23,8 @@ from keepaliveD.cli.ctl import main
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.cli.status import overview, status, without_daemon
 from keepaliveD.cli.status.overview import Host
-from keepaliveD.daemon import interface
-from keepaliveD.daemon.control import Control
+from keepaliveD.daemon.control import interface
+from keepaliveD.daemon.control.control import Control
 from keepaliveD.log.entries import Entry
 from keepaliveD.model.autopsy import Tally
 from keepaliveD.model.causes import Foretold

@@ -24,7 +24,7 @@ from keepaliveD.cli.ctl import main
 from keepaliveD.cli.targets import targets
 from keepaliveD.cli.why import daemons_explanation, fix, for_people, own_scan, page
 from keepaliveD.config import files, load
-from keepaliveD.daemon.description import DESCRIPTION
+from keepaliveD.daemon.control.description import DESCRIPTION
 from keepaliveD.log import history
 from keepaliveD.log.entries import of
 from keepaliveD.log.journal import as_object

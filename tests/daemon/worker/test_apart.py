@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from keepaliveD.daemon.apart import MOST_LEFT, Apart
+from keepaliveD.daemon.worker.apart import MOST_LEFT, Apart
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import ConfigError, Defect, KernelError
 from tests.support.descriptors import open_descriptors

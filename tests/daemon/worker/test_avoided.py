@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keepaliveD.daemon.avoided import LONGEST_PAUSE, PAUSE, Avoided
+from keepaliveD.daemon.worker.avoided import LONGEST_PAUSE, PAUSE, Avoided
 from keepaliveD.platforms.touching import Kind, Touchable
 
 ONE: Touchable = (Kind.NAMESPACE, 1)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from keepaliveD import __version__
-from keepaliveD.daemon import orders
-from keepaliveD.daemon.description import DESCRIPTION
-from keepaliveD.daemon.metrics import of_daemon
-from keepaliveD.daemon.selecting import FILTERS, selection
-from keepaliveD.daemon.varlink import Method, Parameters, Refused, Replies, Service
+from keepaliveD.daemon.control import orders
+from keepaliveD.daemon.control.description import DESCRIPTION
+from keepaliveD.daemon.control.metrics import of_daemon
+from keepaliveD.daemon.control.selecting import FILTERS, selection
+from keepaliveD.daemon.control.varlink import Method, Parameters, Refused, Replies, Service
 from keepaliveD.log.entries import Entry
 from keepaliveD.log.entries.evidence import of_evidence
 from keepaliveD.model.autopsy import Death

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.daemon import control as module
-from keepaliveD.daemon import interface, neighbour, passed, signals
-from keepaliveD.daemon.control import Control
-from tests.daemon.test_control import HOST, client, said
+from keepaliveD.daemon import neighbour, signals
+from keepaliveD.daemon.control import control as module
+from keepaliveD.daemon.control import interface, passed
+from keepaliveD.daemon.control.control import Control
+from tests.daemon.control.test_control import HOST, client, said
 from tests.support.patience import SOON
 
 LINGERS = 2 * int(SOON)  # seconds for which the close of a descriptor waits

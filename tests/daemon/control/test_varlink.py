@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keepaliveD.daemon import varlink
-from keepaliveD.daemon.varlink import (
+from keepaliveD.daemon.control import varlink
+from keepaliveD.daemon.control.varlink import (
     LONGEST,
     Broken,
     Client,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from keepaliveD.config.units import with_suffix
-from keepaliveD.daemon.varlink import Parameters, invalid
+from keepaliveD.daemon.control.varlink import Parameters, invalid
 from keepaliveD.model.patterns import Patterns, has_wildcards
 from keepaliveD.model.plain import VERDICTS
 from keepaliveD.model.rules import ArmAction, ArmRule

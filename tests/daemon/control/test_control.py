@@ -22,9 +22,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keepaliveD.daemon import control as module
-from keepaliveD.daemon import interface
-from keepaliveD.daemon.control import (
+from keepaliveD.daemon.control import control as module
+from keepaliveD.daemon.control import interface
+from keepaliveD.daemon.control.control import (
     BUDGET,
     COSTS,
     KEPT_FOR_ROOT,
@@ -35,7 +35,7 @@ from keepaliveD.daemon.control import (
     MOST_OF_ONE_USER,
     Control,
 )
-from keepaliveD.daemon.credentials import Credentials, groups
+from keepaliveD.daemon.control.credentials import Credentials, groups
 from keepaliveD.log.entries import Entry
 from keepaliveD.model.autopsy import Tally
 from keepaliveD.model.causes import Foretold

@@ -15,9 +15,9 @@ import socket
 import time
 from typing import Any
 
-from keepaliveD.daemon import messages
-from keepaliveD.daemon.fork import fork
 from keepaliveD.daemon.memory import give_back
+from keepaliveD.daemon.worker import messages
+from keepaliveD.daemon.worker.fork import fork
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.errors import Refusal, unexpected
 from keepaliveD.model.rules import Watching

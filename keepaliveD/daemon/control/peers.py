@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import IntEnum
 
-from keepaliveD.daemon.varlink import Client
+from keepaliveD.daemon.control.varlink import Client
 
 
 class Rank(IntEnum):

@@ -9,9 +9,9 @@ import socket
 import time
 from collections.abc import Callable
 
-from keepaliveD.daemon import messages
-from keepaliveD.daemon.fork import fork
-from keepaliveD.daemon.worker import Reply, sendable
+from keepaliveD.daemon.worker import messages
+from keepaliveD.daemon.worker.fork import fork
+from keepaliveD.daemon.worker.worker import Reply, sendable
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import KernelError
 from keepaliveD.platforms.clock import worked

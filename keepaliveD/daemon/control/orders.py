@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from keepaliveD.config.units import with_suffix
-from keepaliveD.daemon.selecting import LONGEST, MOST, short
-from keepaliveD.daemon.varlink import Method, Parameters, Question, Refused, invalid
+from keepaliveD.daemon.control.selecting import LONGEST, MOST, short
+from keepaliveD.daemon.control.varlink import Method, Parameters, Question, Refused, invalid
 from keepaliveD.log import entries
 from keepaliveD.model.actions import Outcome, SetSystemKeepalive
 from keepaliveD.model.errors import Exit, NoInput, Refusal

@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 
 from keepaliveD import __version__
-from keepaliveD.daemon.metrics import MOST, of_daemon
+from keepaliveD.daemon.control.metrics import MOST, of_daemon
 from keepaliveD.model.autopsy import Tally
 from keepaliveD.model.causes import Cause, Foretold
 from keepaliveD.model.connections import Counts, Verdict

@@ -9,9 +9,9 @@ from typing import NoReturn
 
 import pytest
 
-from keepaliveD.daemon import worker as module
-from keepaliveD.daemon.worker import A_LITTLE, TICK, Worker
-from keepaliveD.daemon.workers import HURRY, PATIENCE
+from keepaliveD.daemon.worker import worker as module
+from keepaliveD.daemon.worker.worker import A_LITTLE, TICK, Worker
+from keepaliveD.daemon.worker.workers import HURRY, PATIENCE
 from keepaliveD.model.rules import Watching
 from keepaliveD.platforms.requests import Open
 

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from keepaliveD.daemon.avoided import Avoided
-from keepaliveD.daemon.worker import TICK, Reply, Worker
+from keepaliveD.daemon.worker.avoided import Avoided
+from keepaliveD.daemon.worker.worker import TICK, Reply, Worker
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.errors import KernelError
 from keepaliveD.model.rules import Watching

@@ -8,7 +8,7 @@ import socket
 import numpy as np
 import pytest
 
-from keepaliveD.daemon.messages import send
+from keepaliveD.daemon.worker.messages import send
 from keepaliveD.model.errors import unexpected
 from tests.records.test_settings import fail_with
 

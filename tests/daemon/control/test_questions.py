@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from keepaliveD.config import load
-from keepaliveD.daemon.orders import became, explanation
+from keepaliveD.daemon.control.orders import became, explanation
 from keepaliveD.model.actions import Outcome
 from keepaliveD.model.errors import NoInput, NotPermitted
 from keepaliveD.model.events import Asked

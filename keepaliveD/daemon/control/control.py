@@ -20,11 +20,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from keepaliveD.daemon import passed
-from keepaliveD.daemon.credentials import Credentials, credentials, groups
-from keepaliveD.daemon.peers import Peer, Rank, Turns
+from keepaliveD.daemon.control import passed
+from keepaliveD.daemon.control.credentials import Credentials, credentials, groups
+from keepaliveD.daemon.control.peers import Peer, Rank, Turns
+from keepaliveD.daemon.control.varlink import ROOT, Broken, Client, Parameters, Service, continued
 from keepaliveD.daemon.signals import within_a_moment
-from keepaliveD.daemon.varlink import ROOT, Broken, Client, Parameters, Service, continued
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import Refusal, StateError, is_shortage
 from keepaliveD.model.events import Asked, Event
