@@ -71,7 +71,8 @@ def _are(number: int) -> str:
 def outdated(its: Explained) -> bool:
     """Return whether keepalive was changed since the scan by which the connection was judged.
 
-    A connection that is late or bare at a scan and has times that fit its path was armed after that scan.
+    A connection that is late or bare at a scan and has times that fit its path was armed after that scan, but where
+    only data counts: no keepalive makes it safe there.
     """
     if its.found is None:
         return False
@@ -79,7 +80,7 @@ def outdated(its: Explained) -> bool:
     if one.keepalive is (Shown.OFF if stands.on else Shown.ON):
         return True
     is_saved = its.armed is not None and one.due in (Due.NOTHING, Due.KEEPALIVE) and fits(stands.times, one.timeout)
-    return is_saved and one.verdict in (Verdict.LATE, Verdict.BARE)
+    return is_saved and one.counts is not WhatCounts.DATA and one.verdict in (Verdict.LATE, Verdict.BARE)
 
 
 def _badness(verdict: Verdict) -> int:
@@ -240,7 +241,7 @@ def _facts(its: Explained, host: Host) -> Iterator[tuple[str, str]]:
         yield "", f"TCP_USER_TIMEOUT is {span(its.found.user_timeout / 1000)}, set by its program"
     yield "next packet", _next_packet(its)
     quiet = UNKNOWN if math.isnan(one.idle) else f"{span(one.idle)} ago"
-    yield "last packet", quiet
+    yield "last data" if one.counts is WhatCounts.DATA else "last packet", quiet
     yield "path", _path(one)
     yield from zip(("died", ""), _died(its, host), strict=False)
     if done := _done(its, host):

@@ -18,7 +18,7 @@ from keepaliveD.cli.why.page import Host
 from keepaliveD.model.connections import Due, Endpoint, Owner, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.explained import Explained, HelpfulRule
-from keepaliveD.model.keepalive import ALL, Found, Keepalive, Own, Shown, SocketKeepalive
+from keepaliveD.model.keepalive import ALL, NONE, Found, Keepalive, Own, Shown, SocketKeepalive
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule
@@ -246,6 +246,17 @@ def test_a_verdict_from_before_an_arming_is_not_shown_as_the_present_one() -> No
 )
 def test_a_verdict_holds_as_long_as_nobody_changes_the_socket(connection: dict[str, object], found: Found) -> None:
     assert not page.outdated(changed(BARE, connection, found=found, entry=ARMED))
+
+
+def test_where_only_data_counts_keepalive_that_stands_says_of_no_verdict_that_it_is_old() -> None:
+    """Nor is what leaves such a connection a packet that the path counts: the answer to a probe is none."""
+    its = changed(
+        BARE, {"counts": WhatCounts.DATA, "keepalive": Shown.ON}, found=Found(ARMED.after, NONE, SYSTEM), entry=ARMED
+    )
+    assert not page.outdated(its)
+    assert fate(its).startswith("BARE: the path forgets this connection in 58s, unless its program or the peer sends")
+    assert page.headline("amanda", [its]) == "amanda: 1 connection: 1 bare"
+    assert fact(its, "last data") == "4min 2s ago"
 
 
 def test_a_daemon_that_runs_arms_at_its_next_scan() -> None:
