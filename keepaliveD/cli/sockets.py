@@ -134,8 +134,9 @@ def _check(options: argparse.Namespace, root: Path) -> int:
     if not found and (wrong := next(filter(units.is_missing, options.unit), "")):
         near = view.near or "; systemctl list-units --all lists them"
         raise NoInput(f"{wrong}: this host has no such unit{near}")
-    warn_before = load(running.its_file(options, root)).warn_before
     counts = Counter(one.verdict for one in found)
+    # an error in a file, which the daemon has not read, hides no connection that is gone
+    warn_before = 0.0 if counts[Verdict.CUT] else load(running.its_file(options, root)).warn_before
     status = max((_badness(one, warn_before) for one in found), default=OK)
     risks = ", ".join(f"{counts[verdict]} {verdict.label}" for verdict in sorted(AT_RISK, reverse=True))
     numbers = " ".join(f"{verdict.label}={counts[verdict]}" for verdict in Verdict)

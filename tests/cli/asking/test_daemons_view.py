@@ -14,6 +14,7 @@ from keepaliveD.cli import sockets as command
 from keepaliveD.cli.asking import daemons_view
 from keepaliveD.cli.ctl import main
 from keepaliveD.daemon.control import interface
+from keepaliveD.model.errors import ConfigError
 from keepaliveD.model.plain import plain, restored
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.sockets import TcpState, Timer, Unwatched
@@ -215,3 +216,17 @@ def test_a_connection_is_the_same_after_the_wire(path: NetworkPath) -> None:
         assert plain(restored(made)) == plain(one)
         assert restored(made).timeout == pytest.approx(one.timeout, nan_ok=True)
         assert restored(made).left == pytest.approx(one.left, nan_ok=True, abs=1e-3)
+
+
+def test_an_error_in_a_file_hides_no_connection_that_is_gone(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon goes on with what it has read before; only what is at risk and not gone is judged by the file."""
+
+    def broken(_: object) -> None:
+        raise ConfigError("config.toml:3: not TOML")
+
+    monkeypatch.setattr(command, "load", broken)
+    with serving(tmp_path, FakeHost(SNAPSHOT, *SEEN)):
+        status, out = desk.checks()
+    assert (status, out.partition(":")[0]) == (2, "KEEPALIVE CRITICAL")
