@@ -20,6 +20,7 @@ PATIENCE = 2.0  # seconds for an answer
 LONGEST = 1 << 24  # octets of one
 TIME = struct.Struct("@2l")  # struct timeval (socket(7))
 END = b"\0"
+STOPPED = b"\nState:\tT"  # proc_pid_status(5)
 FAILED = f"{INTERFACE}.Failed"
 PERMISSION_DENIED = "org.varlink.service.PermissionDenied"
 
@@ -73,6 +74,7 @@ def _connected(path: Path) -> Iterator[socket.socket]:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIME.pack(int(PATIENCE), int(PATIENCE % 1 * 1e6)))
         try:
             connection.connect(str(path))
+            _raise_if_stopped(credentials(connection).process)
             yield connection
         except (FileNotFoundError, ConnectionRefusedError) as error:
             start = how_to_start(Path("/"))
@@ -87,6 +89,13 @@ def _connected(path: Path) -> Iterator[socket.socket]:
             raise KernelError(f"{path}: the daemon does not answer: timed out") from error
         except OSError as error:
             raise KernelError(f"{path}: the daemon does not answer: {error.strerror or error}") from error
+
+
+def _raise_if_stopped(daemon: int) -> None:
+    """Raise KernelError where the daemon was stopped by a signal: clients would wait for ever."""
+    with contextlib.suppress(OSError):
+        if STOPPED in Path(f"/proc/{daemon}/status").read_bytes():
+            raise KernelError(f"the daemon (process {daemon}) is stopped; kill -CONT {daemon} lets it go on")
 
 
 def _call(connection: socket.socket, method: str, parameters: Mapping[str, Any] | None = None, *, more: bool) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +15,21 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.cli.asking import asking
+from keepaliveD.cli.asking.asking import listen
 from keepaliveD.model.errors import KernelError
 from tests.support.host import patient
 from tests.support.patience import SOON
+from tests.support.processes import next_line
+from tests.support.rig import DIE_WITH_US
+
+LISTENING = """
+import signal, socket, sys
+sock = socket.socket(socket.AF_UNIX)
+sock.bind(sys.argv[1])
+sock.listen()
+print(flush=True)
+signal.pause()
+"""
 
 
 @pytest.fixture
@@ -57,3 +73,18 @@ def test_a_daemon_that_lets_nobody_in_does_not_answer(
     with pytest.raises(KernelError, match=r"control: the daemon does not answer: timed out$"):
         asking.ask(tmp_path / "control", "Status")
     assert full.fileno() >= 0
+
+
+def test_a_daemon_that_is_stopped_is_not_waited_for_and_says_so(tmp_path: Path) -> None:
+    """By SIGSTOP, or in a terminal by Ctrl-Z: the kernel lets clients in on its behalf."""
+    path = tmp_path / "control"
+    command = [*DIE_WITH_US, sys.executable, "-c", LISTENING, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
+        next_line(daemon)
+        daemon.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, daemon.pid, os.WSTOPPED | os.WNOWAIT)
+        with pytest.raises(
+            KernelError, match=f"process {daemon.pid}. is stopped; kill -CONT {daemon.pid} lets it go on"
+        ):
+            next(listen(path, "Monitor"))
+        daemon.kill()
