@@ -15,13 +15,15 @@ DIRECTORY_FOR_ALL = 0o755
 A_BLOCK = 4096  # bytes: what a small file takes of a disk
 
 
-def write(file: Path, text: str) -> None:
+def write(file: Path, text: str, *, anew: bool = False) -> None:
     """Put a file in its place that everybody may read, whatever the umask is. Of a link, the file it leads to.
 
+    With `anew` only where none is.
+
     A link of another user is not followed: as root, whoever owns the directory could name any file.
-    Raises Misuse where a device, a pipe or a directory is there, NotPermitted, StateError.
+    Raises Misuse where a device, a pipe or a directory is there, or with `anew` a file; NotPermitted, StateError.
     """
-    _write(file, text, keep=True)
+    _write(file, text, keep=True, anew=anew)
 
 
 def check(file: Path) -> None:
@@ -39,7 +41,7 @@ def check(file: Path) -> None:
                 file.parent.rmdir()
 
 
-def _write(file: Path, text: str, *, keep: bool) -> None:
+def _write(file: Path, text: str, *, keep: bool, anew: bool = False) -> None:
     _follow_no_strangers(file)
     file = Path(os.path.realpath(file))
     if file.exists() and not file.is_file():
@@ -53,10 +55,16 @@ def _write(file: Path, text: str, *, keep: bool) -> None:
             out.write(text)
             out.flush()
             os.fsync(out.fileno())
-        if keep:
+        if keep and not anew:
             new.replace(file)
+        elif keep:
+            os.link(new, file)
+            new.unlink()
         else:
             new.unlink()
+    except FileExistsError as error:
+        new.unlink()
+        raise Misuse(f"{printable(str(file))}: somebody has written it meanwhile; nothing was written") from error
     except PermissionError as error:
         raise NotPermitted(f"{printable(str(file))}: cannot be written: {error.strerror}; run as root") from error
     except OSError as error:

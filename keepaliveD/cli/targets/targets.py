@@ -29,7 +29,7 @@ from keepaliveD.config.units import with_suffix
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import Misuse, NoInput, NotPermitted
 from keepaliveD.model.sockets import Bools, Indices, Sockets
-from keepaliveD.model.text import printable
+from keepaliveD.model.text import printable, shortened
 from keepaliveD.platforms.requests import owners_of, sockets_of
 
 PROC = Path("/proc")
@@ -44,6 +44,8 @@ def of_process_or_end(target: str, ask: Asking, sockets: Sockets, rows: Indices)
     if cookie := COOKIE.fullmatch(target):
         return _with_cookie(int(cookie[1], 16), sockets, rows)
     if pid := _process_id(target):
+        if number(pid, MAX_PID) > MAX_PID:
+            raise NoInput(f"process {shortened(pid)}: does not exist")
         held = ask(sockets_of(number(pid, MAX_PID)))
         return rows[np.isin(sockets["inode"][rows], np.fromiter(held, np.uint64, len(held)))]
     host, port = endpoint(target)

@@ -17,7 +17,7 @@ from keepaliveD.cli.asking import running
 from keepaliveD.cli.printing.fitting import tell, terminal_width, wrapped
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.cli.why import forgotten, page, solutions
-from keepaliveD.cli.why.earlier import without_written
+from keepaliveD.cli.why.earlier import place_of, text_of, without_written
 from keepaliveD.cli.why.for_people import View, first_rules, listed, print_lines, show
 from keepaliveD.cli.why.solutions import Solution
 from keepaliveD.config import load
@@ -55,6 +55,8 @@ def fix(options: argparse.Namespace, root: Path, look: Callable[[], View]) -> No
     """
     options.config = running.its_file(options, root)
     _raise_if_in_vain(options, root)
+    if daemon := running.running(options.state_dir, root):
+        running.show_it(daemon, root)  # nothing that was opened since its last scan is left out
     view = look()
     show(options, view)
     _fix(options, root, look, view, solutions.of(view.explained, view.host))
@@ -65,7 +67,7 @@ def _fix(options: argparse.Namespace, root: Path, look: Callable[[], View], view
     if not solution.helps:
         _fix_nothing(options, root, look, view)
         return
-    file = drop_in(options.config, solution.name)
+    file = place_of(solution, options.config)
     _check_daemon(options, view.daemon, root)
     if first := first_rules(options, view, file):
         raise Misuse(f"a rule matches before a new one would: {first}; change it there")
@@ -74,11 +76,13 @@ def _fix(options: argparse.Namespace, root: Path, look: Callable[[], View], view
     if not solution.helps:
         _have_read(options, root, look, view, helped, said=f"A rule in {listed(having)} arms them")
         return
-    text = "\n".join(solution.lines) + "\n"
+    text, before, is_new = "\n".join(solution.lines) + "\n", text_of(file), not os.path.lexists(file)
     dropin.warn(options.config or DEFAULT_FILE, file.name, text)
     _ask(options, file, text, running.set_by_reload(view.daemon, root) if view.daemon else "")
     files.make_directory(file.parent)
-    files.write(file, text)
+    if text_of(file) != before:
+        raise Misuse(f"{printable(str(file))}: somebody has changed it meanwhile, and nothing was written")
+    files.write(file, text, anew=is_new)
     print(f"Wrote {printable(str(file))}.")
     if not view.daemon:
         print(f"{NOT_READ}{how_to_start(root, options.config)}")
@@ -148,9 +152,10 @@ def _raise_if_in_vain(options: argparse.Namespace, root: Path) -> None:
         raise refusal
     _check_daemon(options, daemon, root)
     directory = drop_in(options.config, "").parent
+    remedy = "run as root" if os.geteuid() else "it may be on a file system that is read-only"
     there = next(each for each in (directory, *directory.parents) if each.exists())
     if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
-        raise NotPermitted(f"{printable(str(directory))}: --fix cannot write there; run as root")
+        raise NotPermitted(f"{printable(str(directory))}: --fix cannot write there; {remedy}")
     if not directory.parent.exists():
         missing = printable(shlex.quote(str(directory.parent)))
         raise NoInput(f"{missing}: does not exist; --fix writes there once you have typed mkdir -p {missing}")
@@ -170,6 +175,9 @@ def _raise_if_at_risk(view: View) -> None:
             "keepalivectl undo or disarm, or the program itself, took back that a connection was armed, and no rule "
             f"arms it again; type {page.arming_again(undone[0])}"
         )
+    if unread := [one for one in left if one.found is None]:
+        why = page.NOT_READ.get(unread[0].hindrance, "it cannot be read")
+        raise KernelError(f"what would help is not known, because the socket of a connection was not read: {why}")
     if left:
         _raise_if_left_out(view)
         raise Unsupported("no rule would help the connections at risk; see above")
@@ -190,7 +198,8 @@ def _check_daemon(options: argparse.Namespace, daemon: int, root: Path) -> None:
 
 def _ask(options: argparse.Namespace, file: Path, text: str, settings: str) -> None:
     """Show what is to be written and ask. Raises Misuse where there is nobody to answer, or the answer is no."""
-    print(f"\nThis goes into {printable(str(file))}{' in place of what is there' if file.exists() else ''}:")
+    instead = " in place of what an earlier call wrote" if file.exists() else ""
+    print(f"\nThis goes into {printable(str(file))}{instead}:")
     print_lines(text.splitlines())
     _confirm(options, settings, "Write it and reload the daemon?", "nothing was written")
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from keepaliveD.cli import arguments
 from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking.asking import ask, control_socket
 from keepaliveD.cli.printing.fitting import tell, terminal_width, wrapped
 from keepaliveD.cli.why import daemons_explanation, forgotten, page, solutions
-from keepaliveD.cli.why.earlier import without_written
+from keepaliveD.cli.why.earlier import place_of, without_written
 from keepaliveD.cli.why.for_people import View, advise, assumed, print_lines, say_fixed, say_written, show
 from keepaliveD.cli.why.for_programs import as_json
-from keepaliveD.config.drop_ins import drop_in
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import span
 from keepaliveD.model.errors import Misuse
@@ -55,7 +55,7 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
         return
     view = _look(options, root, given)
     solution = solutions.of(view.explained, view.host)
-    file = drop_in(options.config, solution.name)
+    file = place_of(solution, options.config)
     new, having = without_written(solution, options.config, file)
     files = [file] if new.helps else having
     if is_fixed := solution.helps and _is_fixed(view, files):
@@ -142,9 +142,15 @@ def _scanned(
         view = view._replace(daemon=asked.daemon, host=view.host._replace(daemon=True))
     if view.daemon and not given and not options.fix:
         other = running.not_followed(options.state_dir, root)
-        said = _not_seen(asked, view) if asked else "tcp-keepalived could not be asked"
+        said = _not_seen(asked, view) if asked else _why_not_asked(options, root)
         tell("note", "; ".join(filter(None, (f"{said}: this is a single scan by keepalivectl", other))))
     return view
+
+
+def _why_not_asked(options: argparse.Namespace, root: Path) -> str:
+    """Return why the daemon has not answered, which it may have done by now."""
+    _, why = running.answer_or_why(lambda: ask(control_socket(root), "Status"), options.state_dir, root)
+    return why or "tcp-keepalived could not be asked"
 
 
 def _not_seen(asked: daemons_explanation.Answered, view: View) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from keepaliveD.cli.why.earlier import without_written
+from keepaliveD.cli.why.earlier import place_of, without_written
 from keepaliveD.cli.why.forgotten import HelpfulPath
 from keepaliveD.cli.why.solutions import Solution
 
 RULE = {"unit": "amanda.service", "action": "enable", "idle": "auto"}
 PATH = HelpfulPath("to 10.20.0.9", "10.20.0.9/32", 'timeout = "50s"  # half of 1min 40s')
 OF_PATH = {"path": PATH.name, **RULE}
+RULE_ALONE = Solution(rules=(tuple(RULE.items()),))
 WANTED = Solution((PATH,), (tuple(RULE.items()),), 'interval = "5s"')
 
 
@@ -31,6 +33,45 @@ def write(config: Path, name: str, text: str) -> Path:
 
 def rule(**keys: object) -> str:
     return "[[arm]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+
+
+def test_a_pipe_in_the_directory_is_no_file_that_could_be_waited_for(config: Path) -> None:
+    """A daemon and check refuse it."""
+    pipe = config.parent / "config.d/00-why-amanda.service.toml"
+    os.mkfifo(pipe)
+    assert without_written(WANTED, config, pipe) == (WANTED, [])
+    assert place_of(RULE_ALONE, config) == pipe.with_name("00-why-amanda.service-2.toml")
+
+
+OTHER = {"process": "alpha", "action": "enable", "idle": "auto"}
+
+
+@pytest.mark.parametrize(
+    ("there", "stays"),
+    [
+        (rule(**RULE), False),
+        (rule(**{**RULE, "idle": "1min"}), False),
+        (rule(**RULE, networks=["10.0.0.0/8"]), True),
+        (rule(**RULE) + rule(**OTHER), True),
+        ("# ticket 31\n" + rule(**RULE), True),
+        ('[watch]\ninterval = "5s"\n' + rule(**RULE), True),
+        ("no TOML", True),
+        ("", False),
+    ],
+    ids=["the same", "other times", "narrowed", "another rule", "a note", "a key", "no TOML", "nothing"],
+)
+def test_a_file_in_which_there_is_more_than_an_earlier_call_wrote_stays(
+    config: Path, there: str, *, stays: bool
+) -> None:
+    file = write(config, "00-why-amanda.service.toml", there)
+    another = file.with_name("00-why-amanda.service-2.toml")
+    assert place_of(RULE_ALONE, config) == (another if stays else file)
+    assert sorted([file, another]) == [another, file]  # the first rule that matches counts
+
+
+def test_a_path_with_another_timeout_takes_the_place_of_the_earlier_one(config: Path) -> None:
+    file = write(config, "00-why-to_10.20.0.9.toml", "\n".join(WANTED.lines).replace("50s", "9min"))
+    assert place_of(WANTED, config) == file
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import pytest
 
 from keepaliveD.cli import dropin, starting
 from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking.asking import control_socket
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.targets import targets
 from keepaliveD.cli.why import daemons_explanation, fix, for_people, own_scan, page
@@ -190,7 +191,7 @@ def test_a_target_is_a_unit_a_process_an_end_or_a_cookie(desk: Desk, target: str
         ("", 64, "TARGET is empty; name a unit, a process, a process id, HOST, HOST:PORT or a cookie"),
         ("10.20.0.8", 66, "10.20.0.8 has no connection; keepalivectl sockets --all lists connections"),
         ("10.0.0.1:99999", 64, "10.0.0.1:99999: 99999 is not a port"),
-        ("9" * 5000, 66, f"process {4194304 + 1}: does not exist"),
+        ("9" * 5000, 66, "process 99999999999"),
     ],
 )
 def test_who_is_not_there_is_one_line(desk: Desk, target: str, status: int, said: str) -> None:
@@ -621,9 +622,11 @@ def test_where_the_history_may_not_be_read_the_page_says_so(desk: Desk, monkeypa
 def test_where_fix_could_not_write_it_says_so_before_it_scans(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the daemon reads another file than the one that is given."""
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
-    status, out, (line,) = desk.types("amanda@backup", "--fix", "--yes")
-    assert (status, out) == (77, "")
-    assert line == f"keepalivectl: {desk.directory}/config.d: --fix cannot write there; run as root"
+    for user, remedy in ((1000, "run as root"), (0, "it may be on a file system that is read-only")):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        status, out, (line,) = desk.types("amanda@backup", "--fix", "--yes")
+        assert (status, out) == (77, "")
+        assert line == f"keepalivectl: {desk.directory}/config.d: --fix cannot write there; {remedy}"
     desk.daemon = 4242
     monkeypatch.setattr(running, "configuration", lambda *_: Path("/etc/other.toml"))
     assert desk.types("amanda@backup", "--fix", "--yes")[:2] == (64, "")
@@ -897,7 +900,9 @@ def test_beside_a_daemon_with_another_configuration_that_one_is_meant(
     desk.config.write_text('[[path]]\nname = "its own"\nnetworks = ["10.0.0.0/8"]\ntimeout = "5min"\n')
     status = main(["why", "amanda@backup", *words, "--state-dir", str(desk.directory / "state")])
     out, err = desk.capsys.readouterr()
-    note = "note: tcp-keepalived could not be asked: this is a single scan by keepalivectl\n"
+    control = control_socket(Path("/"))
+    why = f"{control}: it does not listen there; start it with RUNTIME_DIRECTORY={control.parent}"
+    note = f"note: process 4242 runs, but cannot be asked: {why}: this is a single scan by keepalivectl\n"
     assert (status, err) == (0, "" if words else note)
     assert '"its own"' in out
     if words:
@@ -1176,3 +1181,49 @@ def test_what_is_written_can_be_read_by_the_daemons_user_whatever_the_umask(desk
         os.umask(before)
     assert desk.written.stat().st_mode & 0o777 == 0o644
     assert desk.written.parent.stat().st_mode & 0o777 == 0o755
+
+
+def test_fix_overwrites_nothing_that_somebody_writes_while_it_asks(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def written_meanwhile() -> str:
+        desk.written.parent.mkdir()
+        desk.written.write_text("# a colleague's\n")
+        return "y\n"
+
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(terminal, "readline", written_meanwhile)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    desk.daemon = 31
+    left, _, said = desk.types("amanda@backup", "--fix")
+    assert (left, desk.reloaded) == (64, [])
+    assert said[-1] == f"keepalivectl: {desk.written}: somebody has changed it meanwhile, and nothing was written"
+    assert desk.written.read_text() == "# a colleague's\n"
+
+
+def test_fix_leaves_a_file_that_is_about_others(desk: Desk) -> None:
+    """Names are joined in the name of a file, so two of them may be the same."""
+    desk.written.parent.mkdir()
+    others = '[[arm]]\nprocess = "alpha"\naction = "observe"\n'
+    desk.written.write_text(others)
+    left, out, _ = desk.types("amanda@backup", "--fix", "--yes")
+    mine = desk.written.with_name("00-why-amanda@backup.service-2.toml")
+    assert (left, f"Wrote {mine}." in out) == (0, True)
+    assert desk.written.read_text() == others
+    assert tomllib.loads(mine.read_text())["arm"] == [RULE]
+
+
+def test_fix_has_the_daemon_scan_before_it_says_that_there_is_nothing_more_to_fix(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans: list[int] = []
+    monkeypatch.setattr(running, "show_it", lambda pid, _: scans.append(pid))
+    desk.daemon = 31
+    desk.types("amanda@backup", "--fix", "--yes")
+    assert scans == [31]
+
+
+def test_where_a_socket_was_not_read_fix_does_not_say_that_no_rule_would_help(desk: Desk) -> None:
+    desk.armer.looks = Access.CLOSED
+    left, _, said = desk.types("amanda@backup", "--fix", "--yes")
+    assert left != 0
+    assert "what would help is not known, because the socket of a connection was not read: the connection" in said[-1]
