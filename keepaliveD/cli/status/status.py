@@ -8,7 +8,7 @@ from pathlib import Path
 
 from keepaliveD.cli import arguments
 from keepaliveD.cli.asking import running
-from keepaliveD.cli.asking.asking import ask, control_socket
+from keepaliveD.cli.asking.asking import ask, control_socket, listens
 from keepaliveD.cli.printing.fitting import terminal_width, wrapped
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.cli.status import overview
@@ -47,7 +47,7 @@ def _host(options: argparse.Namespace, root: Path) -> tuple[overview.Host, int]:
     """
     for _ in range(LOOKS):
         try:
-            return _of_daemon(root)
+            return _of_daemon(options, root)
         except (NoInput, NotPermitted, KernelError) as refusal:
             pid = running.running(options.state_dir, root)
             found = _look(options, root, pid, refusal)
@@ -56,9 +56,15 @@ def _host(options: argparse.Namespace, root: Path) -> tuple[overview.Host, int]:
     return found
 
 
-def _of_daemon(root: Path) -> tuple[overview.Host, int]:
-    """Return what the daemon answers. Raises NoInput, NotPermitted, KernelError."""
+def _of_daemon(options: argparse.Namespace, root: Path) -> tuple[overview.Host, int]:
+    """Return what the daemon answers. Raises NoInput, NotPermitted, KernelError.
+
+    Raises Misuse where it is not the one that is meant, which uses another state directory, and none uses that one.
+    """
     answer = ask(control_socket(root), "Status")
+    its = running.directory_of(listens(control_socket(root)), root)
+    if its and its.resolve() != options.state_dir.resolve():
+        raise running.elsewhere(options.state_dir, root) or NoInput("another daemon listens there")
     stop, reload = (how(answer["pid"], root) for how in (running.how_to_stop, running.how_to_reload))
     return overview.of_daemon(answer, stop, reload), Exit.OK
 

@@ -104,6 +104,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
     monkeypatch.setattr(without_daemon, "detect", desk.platform)
     monkeypatch.setattr(without_daemon, "in_worker", here)
+    monkeypatch.setattr(running, "directory_of", lambda *_: tmp_path / "state")
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     return desk
 
@@ -509,3 +510,18 @@ def test_monitor_says_of_a_daemon_without_a_control_socket_that_it_runs(
     assert left == 66
     assert f"process {os.getpid()} runs, but cannot be asked: " in line
     assert "start tcp-keepalived" not in line
+
+
+def test_no_other_daemon_is_shown_than_the_one_of_the_state_directory(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = desk.directory / "other"
+    monkeypatch.setattr(running, "directory_of", lambda *_: other)
+    with desk.daemon():
+        left, out, (line,) = desk.types("status")
+        assert (left, out) == (64, [])
+        assert line.endswith(f"uses another state directory: give --state-dir {other}")
+        monkeypatch.setattr(running, "running", lambda *_: 31)
+        left, out, _ = desk.types("status")
+    assert "process 31 runs, but cannot be asked" in " ".join(out)
+    assert not any("process 812" in line for line in out)
