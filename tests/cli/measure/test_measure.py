@@ -616,7 +616,7 @@ def test_ctrl_c_prints_what_is_known_so_far(words: list[str], ended: str, number
 
 
 def test_after_nohup_it_goes_on_when_the_terminal_goes_away() -> None:
-    with stopped_by(signal.SIGHUP, through=("nohup",)) as (_, process):
+    with stopped_by(signal.SIGHUP, "--longest", "3s", through=("nohup",)) as (_, process):
         assert process.stderr
         awaited(process.stderr, "round 2", LONG)
         process.send_signal(signal.SIGINT)
@@ -638,7 +638,7 @@ def stopped_by(
     """A measurement that gets a signal in its first round; and what it measures to."""
     with create_server(("127.0.0.1", 0)) as service:
         target = f"127.0.0.1:{service.getsockname()[1]}"
-        command = [*through, *CTL, "measure", target, "--shortest", "1s", "--longest", "3s", *words]
+        command = [*through, *CTL, "measure", target, "--shortest", "1s", *words]
         with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
             assert process.stderr
             assert "round 2" not in awaited(process.stderr, "round 1")
