@@ -406,10 +406,9 @@ class Results:
         if unanswered := self._results[ArmingResult.PROBE_UNANSWERED]:
             left = f"{_connections(unanswered)} left as before: keepalive probe unanswered"
             raise Busy(f"{left}; try again once the peer has answered")
-        if too_long := self._results[ArmingResult.TOO_LONG]:
-            raise Misuse(f"{_connections(too_long)} not armed: {ArmingResult.TOO_LONG.value}")
-        if only_data := self._results[ArmingResult.ONLY_DATA]:
-            raise Misuse(f"{_connections(only_data)} not armed: {ArmingResult.ONLY_DATA.value}")
+        for in_vain in (ArmingResult.TOO_LONG, ArmingResult.ONLY_DATA, ArmingResult.USER_TIMEOUT):
+            if count := self._results[in_vain]:
+                raise Misuse(f"{_connections(count)} not armed: {in_vain.value}")
         if hidden := self._results[ArmingResult.OWNER_NOT_VISIBLE]:
             raise self._not_permitted(hidden)
         if subflows := self._results[ArmingResult.SUBFLOW]:

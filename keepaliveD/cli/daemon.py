@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--once",
         action="store_true",
-        help="apply the settings, scan once, list the connections at risk, restore the settings and exit",
+        help="apply the settings, scan once, arm by the rules, list the connections at risk, undo all of it and exit",
     )
     parser.add_argument("--dry-run", action="store_true", help="change nothing, only report what would be done")
     arguments.add_platform(parser)

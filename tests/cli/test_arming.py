@@ -343,6 +343,12 @@ def test_what_was_not_permitted_is_said_and_status_77(desk: Desk) -> None:
             NOT_PERMITTED,
         ),
         (FakeArmer(), ("--idle", "1h"), 64, "2 connections not armed: too long for path"),
+        (
+            FakeArmer(user_timeouts=dict.fromkeys(range(9), 1)),
+            (),
+            64,
+            "2 connections not armed: user timeout too short",
+        ),
     ],
 )
 def test_where_nothing_was_armed_though_it_was_asked_for_the_status_says_why(
