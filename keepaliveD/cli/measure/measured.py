@@ -86,11 +86,8 @@ def in_words(found: Found) -> Iterator[str]:
 
 def _hop(found: Found, device: Device) -> str:
     """Return what is known of a device, or of several that cannot be told apart."""
-    hops = [f"{hop} ({found.hops[hop - 1] or 'unknown address'})" for hop in device.hops]
-    before = [each.value for each in device.elsewhere if each is Elsewhere.HERE]
-    behind = [each.value for each in device.elsewhere if each is not Elsewhere.HERE]
-    may = [*before, f"hop {hops[0]}", *hops[1:], *behind]
-    name = " or ".join([", ".join(may[:-1]), may[-1]] if may[1:] else may)
+    *most, last = (f"{hop} ({found.hops[hop - 1] or 'unknown address'})" for hop in device.hops)
+    name = f"hop {', '.join(most)}{' or ' if most else ''}{last}"
     if device.forgotten is not None:
         after = _up(device.forgotten) if device.survived is None else _down(device.survived)
         how = {How.SILENCE: " (drop)", How.RESET: " (reject)"}.get(device.how or How.RESET_UNASKED, "")
@@ -98,6 +95,14 @@ def _hop(found: Found, device: Device) -> str:
     if device.survived is None:
         return f"{name} unknown"
     return f"{name} > {_down(device.survived)}{' or hidden' if device.hidden else ''}"
+
+
+def _elsewhere(device: Device) -> str:
+    """Return what may forget in place of these hops."""
+    *most, last = (each.value for each in device.elsewhere)
+    *hops, hop = map(str, device.hops)
+    what, where = f"{', '.join(most)}{' or ' if most else ''}{last}", f"{', '.join(hops)}{' or ' if hops else ''}{hop}"
+    return f"{what} in place of hop {where}"
 
 
 def _stopped_by(found: Found) -> str:
@@ -139,6 +144,8 @@ def _details(found: Found) -> Iterator[tuple[str, str]]:
         yield "reset by", "the peer, or a device as far away" if found.reset_by_peer else DEVICE
     if found.stopped_by:
         yield "stopped by", f"{_stopped_by(found)}: packets of a forgotten connection get no farther"
+    if perhaps := [_elsewhere(device) for device in found.devices if device.elsewhere]:
+        yield "perhaps", "; ".join(perhaps)
     yield from _way(found)
     if bracket.several_devices and bracket.longest_survivor is not None:
         longest = _down(bracket.longest_survivor)
