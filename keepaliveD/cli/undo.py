@@ -46,8 +46,8 @@ def add_undo(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "target",
         metavar="TARGET",
-        help="all, a setting of the system, a unit or a process by its name, a process id, the HOST or HOST:PORT of "
-        "either end, or a cookie",
+        help="the word all, a setting of the system, a unit or a process by its name, a process id, the HOST or "
+        "HOST:PORT of either end, or a cookie",
     )
     arguments.add_state(command)
     command.set_defaults(command=undo, order=True)
