@@ -286,7 +286,12 @@ def test_netlink_says_that_it_does_not_know_them(looks: Looks) -> None:
     assert [name for name in TOLD_BY_BPF if looks.before[name].any()] == []
 
 
-def test_netlink_tells_where_the_idle_time_has_changed_that_its_sockets_may_follow() -> None:
+def test_netlink_tells_where_the_idle_time_has_changed_that_its_sockets_may_follow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "keepaliveD.platforms.linux.reading.netlink.MOST_IDLE_TIMES", 1000
+    )  # others have namespaces here, too
     with Namespace() as one, Namespace() as other:
         watcher = SocketWatcher(engine=Netlink())
         try:
