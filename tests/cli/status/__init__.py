@@ -1,1 +1,0 @@
-"""Numbers only: no clock, no kernel."""
