@@ -79,7 +79,7 @@ def _lines(row: dict[str, Any], ended: Column) -> Iterator[str]:
         yield "the peer closed after this end"
         row = {**row, "unread": row["unread"] - min(row["unread"], 1)}  # its FIN has a number, too
     yield from _this_host(row)
-    if row["error"] and (row["inode"] or row["state"] not in HALF_CLOSED):  # or it has closed, and nobody is told
+    if row["error"] and (row["inode"] or row["state"] not in HALF_CLOSED):  # a program that has closed gets no error
         yield f"its program is told {errno.errorcode.get(int(row['error']), int(row['error']))}"
 
 

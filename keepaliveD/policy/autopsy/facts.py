@@ -76,7 +76,7 @@ def is_live(ended: Column) -> Bools:
 
 
 def lost_only_its_fin(ended: Column) -> Bools:
-    """Return which connections both ends had closed, lost nothing but the FIN of this end, and nobody is told of it.
+    """Return which connections lost only the FIN of this end: both ends had closed, and no program gets an error.
 
     The FIN of a program that closes late is answered by a reset, since the peer's socket is gone (tcp_fin_timeout), or
     a firewall drops it that has forgotten a connection of which one direction is closed.

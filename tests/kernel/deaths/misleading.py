@@ -162,7 +162,7 @@ def router_finds_no_host_for_an_acknowledgement_of_what_probes(play: Play) -> No
 @scene(Cause.LOCAL_FIREWALL, untold=True)
 @scene(Cause.LOCAL_FIREWALL, family=AF_INET6, untold=True)
 def own_firewall_rejects_what_the_peer_sends_before_this_end_does(play: Play) -> None:
-    """The peer is told that the connection is no more, and then answers so."""
+    """The reject ends the connection at the peer, which answers the next packet of this end with a reset."""
     client, server = play.open()
     play.rig.treat("client", "reject_in", play.port)
     send(server)
