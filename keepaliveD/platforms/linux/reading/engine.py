@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Set
 from typing import Protocol
@@ -61,7 +62,12 @@ class OneByOne(ABC):
 
     def __init__(self, scratch: int) -> None:
         self._readers: dict[int, Reader] = {}
-        self._scratch = bytearray(scratch)
+        self._size = scratch
+
+    @functools.cached_property
+    def _scratch(self) -> bytearray:
+        """Memory that an engine does not take as long as it only stands by."""
+        return bytearray(self._size)
 
     @abstractmethod
     def reader(self) -> Reader:
