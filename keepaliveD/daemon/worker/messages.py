@@ -11,7 +11,6 @@ import os
 import pickle
 import socket
 import struct
-import tempfile
 from collections.abc import Sequence
 from mmap import ACCESS_COPY, mmap
 from typing import Any
@@ -52,6 +51,8 @@ def _share(buffers: Sequence[memoryview]) -> int:
     if hasattr(os, "memfd_create"):
         file = os.memfd_create("tcp-keepalived", os.MFD_CLOEXEC)
     else:
+        import tempfile  # a megabyte of memory
+
         with tempfile.TemporaryFile() as temporary:
             file = os.dup(temporary.fileno())
     try:

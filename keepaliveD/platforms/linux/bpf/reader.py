@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from keepaliveD.model.sockets import Sockets
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.bpf import iterator, libbpf, records
 from keepaliveD.platforms.linux.reading.engine import OneByOne
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 OBJECT = Path(__file__).with_name("read.bpf.o")
 PROGRAM = "list_sockets"
@@ -53,7 +56,10 @@ class BpfIterator(OneByOne):
         if os.fstat(namespace).st_ino == self._own:
             return libbpf.open_iterator(self._link)
         # one thread goes from namespace to namespace; a new one each time would be the dearest part of a scan
-        self._visitor = self._visitor or ThreadPoolExecutor(max_workers=1)
+        if self._visitor is None:
+            from concurrent.futures import ThreadPoolExecutor  # a megabyte of memory, and nobody else needs it
+
+            self._visitor = ThreadPoolExecutor(max_workers=1)
         return self._visitor.submit(self._visit, namespace).result()
 
     def close(self) -> None:
