@@ -8,6 +8,7 @@ so that one comparison serves both families.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,9 +79,22 @@ def _are_equal(column: Column) -> bool:
     return bool(bits[0] == bits[-1]) and bool((bits[:FIRST] == bits[0]).all()) and bool((bits == bits[0]).all())
 
 
-def shrunk(column: Column) -> Column:
-    """Return the same column; if it holds one value in all rows, in the memory of that value, and read-only."""
-    return np.broadcast_to(column[:1].copy(), len(column)) if _are_equal(column) else column
+def _hold_the_same(one: Column, other: Column) -> bool:
+    """Return whether two columns of one table hold the same values, bit by bit."""
+    if one.dtype != other.dtype or other.strides == (0,):
+        return False
+    bits, others = (column.view(f"u{column.itemsize}") for column in (one, other))
+    return np.array_equal(bits[:FIRST], others[:FIRST]) and np.array_equal(bits, others)
+
+
+def shrunk(column: Column, others: Iterable[Column] = ()) -> Column:
+    """Return the same column in less memory, if it holds one value in all rows, or what one of the others does.
+
+    It is that other one then, or read-only: whoever changes a column copies it before.
+    """
+    if _are_equal(column):
+        return np.broadcast_to(column[:1].copy(), len(column))
+    return next((other for other in others if _hold_the_same(column, other)), column)
 
 
 class Sockets:

@@ -129,3 +129,16 @@ def test_a_column_of_equal_values_takes_the_memory_of_one() -> None:
     other = np.arange(3.0)
     assert shrunk(other) is other
     assert len(shrunk(np.empty(0))) == 0
+
+
+def test_a_column_that_holds_what_another_one_does_takes_no_memory_of_its_own() -> None:
+    """Bit by bit: NaN equals itself, 0.0 and -0.0 are not equal, nor are numbers of other kinds."""
+    column = np.array([np.nan, 0.0, 2.0])
+    assert shrunk(column.copy(), [np.arange(3.0), column]) is column
+    others = (column[:2], np.array([np.nan, -0.0, 2.0]), column.view(np.uint64), np.full(3, np.nan), column[:0])
+    own = column.copy()
+    assert shrunk(own, others) is own
+    late = np.arange(5000.0)
+    changed = late.copy()
+    changed[-1] = 0.0
+    assert shrunk(changed, [late]) is changed

@@ -12,7 +12,7 @@ from keepaliveD.model.connections import Counts, Verdict
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.origin import Source
 from keepaliveD.model.rules import IPNetwork, Path
-from keepaliveD.model.sockets import SocketTable, shrunk
+from keepaliveD.model.sockets import Column, SocketTable, shrunk
 from keepaliveD.policy.verdicts import timers
 from keepaliveD.policy.verdicts.activity import Activity
 from keepaliveD.policy.verdicts.forecast import Forecast, forecast
@@ -60,11 +60,11 @@ def judge(
         table = dataclasses.replace(table, sockets=table.sockets.select(~passed_over))
     assigned = _shrunk(assign(table, paths))
     activity = _shrunk(timers.learn(observe(before, table, assigned.timeout, assigned.only_data), table))
-    outlook = _shrunk(_with_evidence_presumed(forecast(table, activity, assigned), assigned))
+    outlook = _shrunk(_with_evidence_presumed(forecast(table, activity, assigned), assigned), activity)
     if with_evidence is None or with_evidence is paths:
         return Judgement(table, assigned, activity, outlook)
     shown = shown_as(assigned, with_evidence)
-    told = _shrunk(_with_evidence_presumed(forecast(table, activity, shown), shown, outlook))
+    told = _shrunk(_with_evidence_presumed(forecast(table, activity, shown), shown, outlook), activity, outlook)
     return Judgement(table, shown, activity, told, (assigned, outlook))
 
 
@@ -82,11 +82,19 @@ def _with_evidence_presumed(outlook: Forecast, assigned: Assigned, configured: F
     return dataclasses.replace(outlook, confirmed=outlook.confirmed & ~alone)
 
 
-def _shrunk(columns: Columns) -> Columns:
-    """Return the same with less memory: most of what is remembered of a socket is remembered of none."""
+def _shrunk(columns: Columns, *others: Activity | Forecast) -> Columns:
+    """Return the same with less memory: most of what is remembered of a socket is remembered of none, or twice."""
+    known = [column for other in others for column in _arrays(other).values()]
+    smaller: dict[str, Any] = {}
+    for name, column in _arrays(columns).items():
+        smaller[name] = shrunk(column, known)
+        known.append(smaller[name])
+    return dataclasses.replace(columns, **smaller)
+
+
+def _arrays(columns: Assigned | Activity | Forecast) -> dict[str, Column]:
     each = {field.name: getattr(columns, field.name) for field in dataclasses.fields(columns)}
-    arrays: dict[str, Any] = {name: shrunk(one) for name, one in each.items() if isinstance(one, np.ndarray)}
-    return dataclasses.replace(columns, **arrays)
+    return {name: column for name, column in each.items() if isinstance(column, np.ndarray)}
 
 
 def judged_anew(judgement: Judgement, activity: Activity) -> Judgement:

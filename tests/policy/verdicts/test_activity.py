@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keepaliveD.policy.verdicts.activity import find
+from tests.support.tables import idle, table, watch
 
 
 @pytest.mark.parametrize("haystack", [[], [5], [3, 9, 1], [1, 2, 3]])
@@ -13,3 +14,11 @@ def test_find_agrees_with_a_plain_search(haystack: list[int]) -> None:
     assert known.tolist() == [needle in haystack for needle in needles]
     if known.any():
         assert (np.array(haystack, np.uint64)[row][known] == needles[known]).all()
+
+
+def test_two_instants_that_are_the_same_for_all_sockets_are_remembered_once() -> None:
+    """As long as nothing but data has passed, the peer's next probe counts from the newest packet."""
+    one, other = idle(10, cookie=1, since_packet=10), idle(20, cookie=2, since_packet=20)
+    activity = watch(table(1000, one, other)).activity
+    assert activity.beat_by.tolist() == [990, 980]
+    assert activity.beat_by is activity.last_packet_by
