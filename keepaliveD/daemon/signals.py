@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from sys import UnraisableHookArgs
 
-STOP = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
+STOP = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGXCPU})
 RELOAD = signal.SIGHUP
 ALL = STOP | {RELOAD}
 ALARM = signal.SIGALRM  # only ends a wait (within_a_moment)
@@ -38,12 +38,18 @@ def catch() -> None:
     for each in ALL:
         signal.signal(each, lambda number, _: _caught.add(signal.Signals(number)))
     signal.signal(ALARM, do_nothing)
-    for name in MEANINGLESS:  # they would end the process, settings changed; some are not on every system
-        if number := getattr(signal, name, None):
-            signal.signal(number, signal.SIG_IGN)
+    named = (getattr(signal, name, None) for name in MEANINGLESS)  # some are not on every system
+    for number in filter(None, (*named, *_real_time())):  # they would end the process, settings changed
+        signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL | {ALARM})  # whoever started us may have blocked them
     sys.unraisablehook = _ignore
+
+
+def _real_time() -> range:
+    """Return the numbers of the real-time signals, where there are any."""
+    first, last = getattr(signal, "SIGRTMIN", None), getattr(signal, "SIGRTMAX", None)
+    return range(first, last + 1) if first and last else range(0)
 
 
 def release() -> None:

@@ -77,8 +77,8 @@ def test_no_signal_but_kill_leaves_the_settings_changed(home: Home) -> None:
     """Those that mean nothing to it change nothing; Ctrl-\\ is a stop."""
     with Namespace() as host, host.running(*home.command) as process:
         until(lambda: host.keepalive == TUNED)
-        for meaningless in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGIO, signal.SIGPROF):
-            process.send_signal(meaningless)
+        for meaningless in ("USR1", "USR2", "ALRM", "IO", "PROF", "RTMIN", "RTMAX"):
+            process.send_signal(signal.Signals[f"SIG{meaningless}"])
         process.send_signal(signal.SIGQUIT)
         assert process.wait(SOON) == 0
         assert host.keepalive == UNTUNED
