@@ -45,13 +45,13 @@ class SystemSettings:
         self._record.record_found(action.found, action.values)
         replaced: dict[str, int] = {}
         try:
-            for key, value in action.values.items():
+            for key, value in _longer_first(action.values, action.found):
                 replaced[key] = action.found[key]  # first: what fails may have written all the same
                 replaced[key] = self._exchange(key, action.found[key], value, self._record)
         except Refusal as refusal:
             raise self._undo(action.values, replaced, self._record, refusal) from refusal
         self._record.confirm_set(action.values)
-        return Outcome(dataclasses.replace(action, found=replaced))
+        return Outcome(dataclasses.replace(action, found={key: replaced[key] for key in action.values}))
 
     @property
     def netns(self) -> int:
@@ -104,7 +104,7 @@ class SystemSettings:
         """Return the settings restored, those that somebody else has set, and those that could not be written."""
         restored: dict[str, int] = {}
         left, refused = dict(due.left_alone), []
-        for key, value in due.values.items():
+        for key, value in _longer_first(due.values, due.stands):
             try:
                 stood = self._tuner.exchange(key, due.stands[key], value)
             except Refusal as refusal:
@@ -115,7 +115,7 @@ class SystemSettings:
                 restored[key] = value
             elif stood != value:
                 left[key] = stood
-        return restored, left, refused
+        return {key: value for key, value in due.values.items() if key in restored}, left, refused
 
     def _troubles(self) -> tuple[str, ...]:
         if self._record is None:
@@ -145,7 +145,7 @@ class SystemSettings:
         self, values: Mapping[str, int], replaced: Mapping[str, int], record: SettingsRecord, why: Refusal
     ) -> Refusal:
         """Put back the values that ours have replaced, where ours still stand; return the reason with what failed."""
-        for key, before in replaced.items():
+        for key, before in reversed([*replaced.items()]):
             with contextlib.suppress(Refusal):  # the reason for it all is worth more
                 self._tuner.exchange(key, values[key], before)
         try:
@@ -169,6 +169,15 @@ class SystemSettings:
             problem = type(refusal)(f"{refusal}; no setting is left to restore: remove the file as soon as you can")
             return [Outcome(SetSystemKeepalive({}, {}, Because.RESTORE), refused=problem)]
         return []
+
+
+def _longer_first(values: Mapping[str, int], stands: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return the settings in the order in which to write them.
+
+    Idle 180, interval 20 and 9 probes are a mix that gives a peer less time than the values before or after: who is
+    killed between two writes must not leave it behind.
+    """
+    return sorted(values.items(), key=lambda one: one[1] < stands[one[0]])
 
 
 def _only(due: DueBack, keys: Collection[str]) -> DueBack:

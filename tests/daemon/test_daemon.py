@@ -17,10 +17,8 @@ from keepaliveD.model.snapshot import Setting, Snapshot, Tried
 from keepaliveD.model.sockets import SocketTable
 from keepaliveD.platforms.base import Session
 from tests.records.test_settings import fail_with
-from tests.support.fakes import KERNEL, OURS, FakeTuner, FakeWatcher, Stage
+from tests.support.fakes import APPLIED, KERNEL, OURS, RESTORED, FakeTuner, FakeWatcher, Stage
 from tests.support.tables import idle
-
-KERNEL_SORTED = sorted(KERNEL.items())  # the order in which they are restored
 
 
 @pytest.fixture
@@ -30,7 +28,7 @@ def stage(tmp_path: Path) -> Stage:
 
 def test_the_daemon_applies_the_settings_and_restores_them(stage: Stage) -> None:
     stage.run()
-    assert stage.tuner.writes == [*OURS.items(), *KERNEL_SORTED]
+    assert stage.tuner.writes == [*APPLIED, *RESTORED]
     assert stage.events() == ["applied"] * 3 + ["started"] + ["restored"] * 3
 
 
@@ -67,10 +65,10 @@ def test_it_keeps_the_settings_if_the_configuration_says_so(stage: Stage) -> Non
 def test_an_upgrade_hands_the_settings_over_and_the_successor_knows_what_was_found(stage: Stage) -> None:
     stage.successor = True
     stage.run()
-    assert stage.tuner.writes == [*OURS.items()]
+    assert stage.tuner.writes == APPLIED
     again = Stage(stage.directory, tuner=stage.tuner)
     again.run()
-    assert again.tuner.writes == [*OURS.items(), *KERNEL_SORTED]
+    assert again.tuner.writes == [*APPLIED, *RESTORED]
 
 
 def test_a_dry_run_writes_nothing_anywhere(stage: Stage) -> None:
@@ -93,7 +91,7 @@ def test_settings_that_a_reload_takes_out_of_our_care_are_restored_at_once(stage
     stage.script = [signal.SIGHUP, lambda: stage.waits.append(stage.tuner.values["time"])]
     stage.run()
     assert 7200 in stage.waits
-    assert stage.tuner.writes == [*OURS.items(), *KERNEL_SORTED]
+    assert stage.tuner.writes == [*APPLIED, *RESTORED]
 
 
 def test_what_a_crash_left_behind_is_restored_when_nothing_is_in_our_care_any_more(stage: Stage) -> None:
@@ -243,7 +241,7 @@ def test_a_reload_goes_by_the_new_configuration(stage: Stage, tmp_path: Path) ->
     stage.reloads = load(tmp_path / "new.toml")
     stage.script = [signal.SIGHUP]
     stage.run()
-    assert stage.tuner.writes == [*OURS.items(), ("time", 120), *KERNEL_SORTED]
+    assert stage.tuner.writes == [*APPLIED, ("time", 120), *RESTORED]
     assert [assignments[0] for assignments in stage.notified] == [
         "READY=1",
         "RELOADING=1",
@@ -273,7 +271,7 @@ def test_a_wrong_configuration_is_reported_and_the_old_one_stays(stage: Stage) -
         "reload failed, the old configuration stays: a.toml: x: wrong",
         "reload failed, the old configuration stays: a.toml: y: wrong",
     ]
-    assert stage.tuner.writes == [*OURS.items(), *KERNEL_SORTED]
+    assert stage.tuner.writes == [*APPLIED, *RESTORED]
     assert len(stage.opened) == 1
 
 
@@ -306,7 +304,7 @@ def test_a_reload_to_settings_that_this_kernel_cannot_hold_keeps_the_old_ones(
     assert said == [
         "reload failed, the old configuration stays: keepalive.idle = 1: out of range; this system allows 10 to 864000"
     ]
-    assert stage.tuner.writes == [*OURS.items(), *KERNEL_SORTED]
+    assert stage.tuner.writes == [*APPLIED, *RESTORED]
     assert len(stage.opened) == 1
 
 

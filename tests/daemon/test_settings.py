@@ -62,7 +62,7 @@ def test_what_others_wrote_meanwhile_is_recorded_before_it_is_replaced(
     recorded: list[Mapping[str, int]] = []
 
     def write_once(key: str, _value: int) -> None:
-        if key == "intvl" and len(recorded) == 1:
+        if key == "intvl" and len(recorded) == 2:
             kernel.values["intvl"] = THEIRS
         recorded.append(on_disk(tmp_path, kernel, OURS))
 
@@ -74,6 +74,26 @@ def test_what_others_wrote_meanwhile_is_recorded_before_it_is_replaced(
     assert recorded[-1] == KERNEL | {"intvl": THEIRS}
     settings.restore()
     assert kernel.values == KERNEL | {"intvl": THEIRS}
+
+
+@pytest.mark.parametrize("restores", [False, True])
+def test_no_mix_in_between_gives_a_peer_less_time_than_both(
+    kernel: Kernel, settings: SystemSettings, *, restores: bool
+) -> None:
+    """What is killed between two writes leaves such a mix: idle 180, interval 20 with 9 probes ended in six minutes."""
+    mixes: list[Mapping[str, int]] = []
+    if restores:
+        settings.apply(APPLY)
+    kernel.after = lambda _key, _value: mixes.append(dict(kernel.values))
+    settings.restore() if restores else settings.apply(APPLY)
+    assert len(mixes) == len(OURS)
+    assert all(time_left(mix) >= min(time_left(OURS), time_left(KERNEL)) for mix in mixes), mixes
+
+
+def time_left(settings: Mapping[str, int]) -> int:
+    """How long a peer may be silent before its connection is given up."""
+    idle, interval, probes = (settings[key] for key in FakeTuner().roles)
+    return idle + interval * probes
 
 
 def test_who_writes_faster_than_can_be_recorded_keeps_the_setting(kernel: Kernel, settings: SystemSettings) -> None:
@@ -135,11 +155,11 @@ def test_what_cannot_be_put_back_is_said_and_stays_in_the_record(
     """That nothing was changed would be a lie."""
 
     def refuse(key: str, value: int) -> None:
-        failing("probes", OURS["probes"])(key, value)
+        failing("intvl", OURS["intvl"])(key, value)
         failing("time", KERNEL["time"])(key, value)
 
     kernel.before = refuse
-    with pytest.raises(NotPermitted, match=r"probes: .*; time could not be restored"):
+    with pytest.raises(NotPermitted, match=r"intvl: .*; time could not be restored"):
         settings.apply(APPLY)
     assert on_disk(tmp_path, kernel, kernel.values) == {"time": KERNEL["time"]}
 

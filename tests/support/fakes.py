@@ -46,6 +46,8 @@ IDENTITY = {"boot": "1", "netns": "2"}
 KERNEL = {"time": 7200, "intvl": 75, "probes": 9}
 ROLES = Roles("time", "intvl", "probes")
 OURS = {"time": 180, "intvl": 20, "probes": 31}
+APPLIED = [("probes", 31), ("time", 180), ("intvl", 20)]  # in the order of the writes
+RESTORED = [("intvl", 75), ("time", 7200), ("probes", 9)]
 
 Happening = signal.Signals | Died | Asked | Callable[[], None] | None
 
