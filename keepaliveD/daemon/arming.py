@@ -18,13 +18,14 @@ from keepaliveD.model.actions import Arm, Disarm, Outcome
 from keepaliveD.model.arming import RESULT, TARGET
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import KernelError, Refusal
-from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark
+from keepaliveD.model.keepalive import ALL, SocketKeepalive
+from keepaliveD.model.results import Armed, Arming, ArmingResult, Entry, Mark, PutBack
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.base import AtConnect
 from keepaliveD.platforms.requests import ChangeSocketSettings, ReadSocketSettings, Steps, find_owners
 from keepaliveD.policy.arming.arming import by_rules
 from keepaliveD.policy.arming.choices import Orders, Recorded, how_to_arm, how_to_disarm, targets, what_became
-from keepaliveD.policy.arming.shared import Entry, Shared, are_among, are_armed, shared
+from keepaliveD.policy.arming.shared import NONE, Shared, are_among, are_armed, shared
 from keepaliveD.policy.arming.socket_settings import as_chosen
 from keepaliveD.policy.verdicts.connections import column, part, select
 from keepaliveD.policy.verdicts.judge import Judgement
@@ -32,6 +33,8 @@ from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.entries import Whose
 
 MANY = 1000  # sockets; of more at once, processes are looked for only if a rule or the armer asks for them
+BACK = (ArmingResult.DISARMED, ArmingResult.ALREADY_SET)  # what was armed has what it had
+LEFT = (ArmingResult.CHANGED_SINCE, ArmingResult.CHANGED_MEANWHILE)  # somebody has set it
 ROUNDS = 3  # at most, while other processes arm and disarm the same sockets
 
 
@@ -129,7 +132,8 @@ class SocketArming:
             if only_mine:
                 rows &= are_among(cookies, self._record.armed_here(first=True))
             action = Disarm((yield from _with_owners(select(look, np.flatnonzero(rows)))))
-            return Outcome(action, armings=(yield from self._put_back(action.connections, self._record, undone)))
+            back = self._put_back(action.connections, self._record, undone, remembered=True)
+            return Outcome(action, armings=(yield from back))
         except Refusal as refusal:
             return Outcome(action, refused=refusal)
 
@@ -143,21 +147,28 @@ class SocketArming:
         return Outcome(dataclasses.replace(action, connections=found), armings=armings)
 
     def _put_back(
-        self, connections: Sequence[Connection], record: ArmingRecord, undone: Mark
+        self, connections: Sequence[Connection], record: ArmingRecord, undone: Mark, *, remembered: bool = False
     ) -> Steps[tuple[Arming, ...]]:
+        """Disarm these sockets, and record them as `undone`; `remembered`: so that the next daemon may arm them."""
         armings: list[Arming] = []
         for _ in range(ROUNDS):
             known = self._known(connections)
             connections = _armed(connections, known)
             if not connections:
                 return tuple(armings)
-            done, moved = yield from self._disarm(connections, known, record, undone)
+            done, moved = yield from self._disarm(connections, known, record, undone, remembered=remembered)
             armings += done
             connections = _among(connections, moved)
         return (*armings, Arming(connections, ArmingResult.CHANGED_MEANWHILE)) if connections else tuple(armings)
 
     def _disarm(
-        self, connections: Sequence[Connection], known: Recorded, record: ArmingRecord, undone: Mark
+        self,
+        connections: Sequence[Connection],
+        known: Recorded,
+        record: ArmingRecord,
+        undone: Mark,
+        *,
+        remembered: bool,
     ) -> Steps[tuple[list[Arming], set[int]]]:
         """Return the results, and the cookies of the sockets to read once more, as others have armed them since."""
         armed = self._without_us(connections, known.entries)
@@ -175,7 +186,7 @@ class SocketArming:
             if len(changes):
                 record.check_writable()
                 done += choices.results(rows, (yield from _change(changes, closing=True)), ArmingResult.DISARMED)
-            moved = record.write(_marked(done, undone), known.turn)
+            moved = record.write(_undone(done, undone, known.entries if remembered else {}), known.turn)
             armings += _without(done, moved, unless=ArmingResult.DISARMED)
             again |= moved
         return armings, again
@@ -253,7 +264,7 @@ def _record_again(armings: Iterable[Arming], ours: Shared[Armed], record: Arming
         one
         for arming in armings
         for one in (arming.connections if arming.result is ArmingResult.ARMED else ())
-        if isinstance(replaced.entries.get(one.cookie), Mark)
+        if isinstance(replaced.entries.get(one.cookie), Mark | PutBack)
     ]
     if lost:
         wanted = targets(lost)
@@ -262,11 +273,34 @@ def _record_again(armings: Iterable[Arming], ours: Shared[Armed], record: Arming
         record.write({cookie: ours[cookie] for cookie in choices.to_set()}, replaced.turn)
 
 
-def _marked(armings: Sequence[Arming], undone: Mark) -> Shared[Mark]:
-    """Return what to record of sockets after disarming: `undone`, or that somebody has set them since."""
-    back = _cookies(armings, ArmingResult.DISARMED, ArmingResult.ALREADY_SET)
-    left = _cookies(armings, ArmingResult.CHANGED_SINCE, ArmingResult.CHANGED_MEANWHILE)
-    return Shared(np.concatenate([back, left]), np.repeat([0, 1], [len(back), len(left)]), (undone, Mark.LEFT_ALONE))
+def _undone(armings: Sequence[Arming], mark: Mark, entries: Mapping[int, Entry]) -> Shared[Entry]:
+    """Return what to record of sockets after disarming: `mark`, or that somebody has set them since.
+
+    Of those that have one of these `entries`, what was put back, where programs did not choose all of it.
+    """
+    known, parts = shared(entries), list[tuple[Column, Entry]]()
+    for arming in armings:
+        cookies = column(arming.connections, "cookie")
+        if arming.result in LEFT:
+            parts.append((cookies, Mark.LEFT_ALONE))
+        if arming.result in BACK:
+            numbers = known.numbers_of(cookies)
+            for number in np.unique(numbers).tolist():
+                entry = known.kinds[number] if number != NONE else mark
+                parts.append((cookies[numbers == number], _put_back(entry, arming.after) or mark))
+    numbers = np.repeat(np.arange(len(parts)), [len(cookies) for cookies, _ in parts])
+    return Shared(
+        np.concatenate([np.zeros(0, np.uint64), *(cookies for cookies, _ in parts)]),
+        numbers,
+        [entry for _, entry in parts],
+    )
+
+
+def _put_back(entry: Entry, stands: SocketKeepalive | None) -> PutBack | None:
+    """Return that this was put back, None where a program chose all of it, or that is not known."""
+    if isinstance(entry, Armed) and entry.inherited & ALL and stands:
+        return PutBack(stands, entry.inherited)
+    return None
 
 
 def _with_owners(connections: Sequence[Connection], *, by_process: bool = False) -> Steps[Sequence[Connection]]:

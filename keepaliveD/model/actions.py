@@ -11,7 +11,7 @@ from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import Report
-from keepaliveD.model.results import Armed, Arming, Mark
+from keepaliveD.model.results import Arming, Entry
 from keepaliveD.model.routes import Route
 from keepaliveD.model.rules import Rules, Watching, Wish
 from keepaliveD.model.sockets import Column, Indices
@@ -101,7 +101,7 @@ class LookInto:
     connections: tuple[Connection, ...]
     asker: Asker
     more: int = 0
-    recorded: Mapping[int, Armed | Mark] = field(default_factory=dict)
+    recorded: Mapping[int, Entry] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.keepalive import Found, Keepalive
-from keepaliveD.model.results import Armed, ArmingResult, Mark
+from keepaliveD.model.results import Armed, ArmingResult, Entry
 from keepaliveD.model.rules import ArmRule
 
 
@@ -34,7 +34,7 @@ class Explained:
     watched: bool
     found: Found | None
     hindrance: ArmingResult | None
-    entry: Armed | Mark | None
+    entry: Entry | None
     rule: ArmRule
     decision: Armed | ArmingResult | None = None
     remedy: HelpfulRule | None = None

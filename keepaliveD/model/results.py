@@ -71,8 +71,21 @@ class Armed(NamedTuple):
     inherited: Own = NONE
 
 
+class PutBack(NamedTuple):
+    """What was put back into sockets at the end of a daemon, and which of the three times no program has chosen.
+
+    The kernel takes these for the socket's own: nobody can make one follow its network namespace again.
+    """
+
+    stands: SocketKeepalive
+    inherited: Own
+
+
 class Mark(enum.Enum):
     """What else the arming record says of a socket."""
 
     LEFT_ALONE = "-"  # it was put back, or somebody else has set it since
     NOT_ARMED = "0"  # it was not set after all: the same as no word about it
+
+
+Entry = Armed | PutBack | Mark  # of a socket in the arming record

@@ -4,10 +4,11 @@ A text file of one line a socket, to which is only appended, so that nothing is 
 
     tcp-keepalived armed 2 BOOT
     COOKIE  ON IDLE INTERVAL PROBES  ON IDLE INTERVAL PROBES  INHERITED  CHECK      before, after
+    COOKIE  ON IDLE INTERVAL PROBES  INHERITED  CHECK                               put back as a daemon ended
     COOKIE -  CHECK                                                                 put back, or somebody's since
     COOKIE 0  CHECK                                                                 not set after all
 
-INHERITED is a sum: of the three before, the socket took 1 its idle time, 2 its interval, 4 its number of
+INHERITED is a sum: of the three before (or put back), the socket took 1 its idle time, 2 its interval, 4 its number of
 probes from its network namespace. CHECK is a checksum of the boot and the line (CRC-32, hexadecimal): a line
 that was damaged says nothing, and a damaged heading spoils no line. Format 1, of earlier versions, has
 neither; it is read, and rewritten before anything is added. A damaged file is copied aside before that.
@@ -34,10 +35,10 @@ import numpy as np
 
 from keepaliveD.model.errors import Busy, NotPermitted, Refusal, StateError
 from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
-from keepaliveD.model.results import Armed, Mark
+from keepaliveD.model.results import Armed, Entry, Mark, PutBack
 from keepaliveD.model.sockets import Bools, Column
 from keepaliveD.policy.arming.choices import Recorded
-from keepaliveD.policy.arming.shared import Entry, Shared, are_among, shared
+from keepaliveD.policy.arming.shared import Shared, are_among, shared
 from keepaliveD.records.directory import StateDirectory, permitting
 from keepaliveD.records.entries import LEFT_ALONE, NOTHING, Entries, Whose
 from keepaliveD.records.files import open_new, open_own, why_strange
@@ -45,7 +46,7 @@ from keepaliveD.records.locks import lock
 
 FILE = "armed"
 PART = 10_000  # lines that are made or read at a time
-TIMES = 8  # words of what stood there and what was set
+TIMES = 4  # words of what stood there, of what was set, or of what was put back
 SAMPLE = 8  # lines of which one is good enough to tell that a strange heading is a damaged one
 PATIENCE = 5.0  # seconds for which another process may have the record locked: rewriting a large one takes some
 SPREAD = 0x9E3779B1  # odd, of about as many ones as zeros
@@ -207,9 +208,9 @@ class ArmingRecord:
             self._rewrite()
 
     def _are_ours(self) -> Bools:
-        """Which rows are about what we recorded, or about nothing any more."""
+        """Which rows are about what we recorded, or about what is not armed any more."""
         rows = self._entries.rows
-        ours: Bools = rows["here"] | (rows["entry"] == NOTHING)
+        ours: Bools = rows["here"] | (rows["entry"] == NOTHING) | self._entries.are(PutBack, rows["entry"])
         return ours
 
     @property
@@ -450,15 +451,21 @@ def _cookie(word: str) -> int:
 def _words(entry: Entry) -> str:
     if isinstance(entry, Mark):
         return entry.value
-    stood, ours = (f"{on:d} {times.idle} {times.interval} {times.probes}" for on, times in entry[:2])
-    return f"{stood} {ours} {entry.inherited:d}"
+    *settings, inherited = entry
+    each = (f"{on:d} {times.idle} {times.interval} {times.probes}" for on, times in settings)
+    return f"{' '.join(each)} {inherited:d}"
 
 
 @functools.lru_cache(maxsize=1024)  # most sockets stand as others do
-def _read(words: str) -> Armed:
+def _read(words: str) -> Armed | PutBack:
     """Its twin; raises ValueError."""
     *numbers, inherited = map(int, words.split())
-    if len(numbers) != TIMES:
+    if len(numbers) == 2 * TIMES:
+        return Armed(_settings(*numbers[:TIMES]), _settings(*numbers[TIMES:]), Own(inherited))
+    if len(numbers) != TIMES or inherited & Own.UNTOLD:
         raise ValueError(words)
-    before, after = (SocketKeepalive(bool(on), Keepalive(*times)) for on, *times in (numbers[:4], numbers[4:]))
-    return Armed(before, after, Own(inherited))
+    return PutBack(_settings(*numbers), Own(inherited))
+
+
+def _settings(on: int, *times: int) -> SocketKeepalive:
+    return SocketKeepalive(bool(on), Keepalive(*times))

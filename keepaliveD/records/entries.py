@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from keepaliveD.model.results import Mark
+from keepaliveD.model.results import Armed, Entry, Mark
 from keepaliveD.model.sockets import Bools, Column
-from keepaliveD.policy.arming.shared import Entry, Shared, cookies_of, shared
+from keepaliveD.policy.arming.shared import Shared, cookies_of, shared
 
 ROW = np.dtype(
     [
@@ -20,7 +20,7 @@ ROW = np.dtype(
         ("first", "?"),  # ... and nobody before it
     ]
 )
-NOTHING, LEFT_ALONE = range(2)  # numbers; those above are of armed sockets
+NOTHING, LEFT_ALONE = range(2)  # numbers; those above are of sockets that are armed, or were until a daemon ended
 
 
 class Whose(enum.Enum):
@@ -63,11 +63,16 @@ class Entries:
         """Return all entries."""
         return self.by_cookie(self.rows[self.rows["entry"] != NOTHING])
 
+    def are(self, kind: type[Entry], numbers: Column) -> Bools:
+        """Return which of these numbers are of entries of this kind."""
+        of_kind: Bools = np.array([isinstance(one, kind) for one in self._entries])[numbers]
+        return of_kind
+
     def put(self, new: Mapping[int, Entry], whose: Whose | None = None) -> None:
         """Put these entries in place of those before. Without `whose` they were read from the file."""
         rows = self.of(new)
-        before, entry = rows["entry"] > LEFT_ALONE, self._numbers_of(new)
-        armed = entry > LEFT_ALONE
+        entry = self._numbers_of(new)
+        before, armed = self.are(Armed, rows["entry"]), self.are(Armed, entry)
         if whose is not None:
             stays = (entry != NOTHING) & (whose is not Whose.OTHERS)
             rows["here"] = stays & (rows["here"] | armed)

@@ -28,10 +28,11 @@ from keepaliveD.policy.verdicts.judge import Judgement, judge
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import file_name
 from tests.support.fakes import (
+    APPLIED,
     IDENTITY,
-    KERNEL,
     OFF,
     OURS,
+    RESTORED,
     Direct,
     FakeArmer,
     FakeAtConnect,
@@ -214,7 +215,7 @@ def test_where_arming_is_refused_the_daemon_starts_and_says_so_once(stage: Stage
     assert stage.notified[0][0] == "READY=1"
     said = [(entry.priority, entry.message) for entry in stage.said if entry.event == "refused"]
     assert said == [(ERROR, str(refusal))]
-    assert stage.tuner.writes == [*OURS.items(), *sorted(KERNEL.items())]
+    assert stage.tuner.writes == [*APPLIED, *RESTORED]
 
 
 def test_after_a_reload_it_is_tried_again(stage: Stage) -> None:

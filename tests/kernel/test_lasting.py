@@ -186,6 +186,25 @@ def test_half_closed_sockets_are_disarmed_too(scene: Scene, by: str) -> None:
     assert [settings(end) for end in (near, far, other_near, other_far)] == [BARE] * 4
 
 
+@pytest.mark.parametrize("ends", ["stop", "once"])
+def test_what_a_daemon_puts_back_as_it_ends_the_next_one_arms_again(scene: Scene, ends: str) -> None:
+    """`rearm` leaves what a program chose. It chose nothing here, though the kernel takes all that was set for that."""
+    asked, chosen = with_options(scene.host.connection(), on=1), with_options(scene.host.connection(), on=1)
+    configuration = scene.configuration("disarm_on_stop = true").replace('"enable"', '"rearm"')
+    options = ["--once"] if ends == "once" else []
+    for _ in range(3):
+        with scene.host.daemon(configuration, *options, through=UNDER[scene.engine]) as daemon:
+            daemon.expect("armed", **near_end(asked))
+            daemon.ended() if options else daemon.stop()
+        assert settings(asked) == BARE._replace(on=True)
+        assert scene.disarm().startswith("nothing to disarm")
+    with_options(chosen, idle=900)
+    with scene.host.daemon(configuration, through=UNDER[scene.engine]) as daemon:
+        daemon.expect("armed", **near_end(asked))
+        daemon.stop()
+    assert settings(chosen) == BARE._replace(on=True, idle=900), "its program has chosen since"
+
+
 def test_a_run_with_once_leaves_no_socket_armed(scene: Scene) -> None:
     """It restores all that it set."""
     bare = scene.host.connection()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from keepaliveD.model.errors import Busy, NotPermitted, StateError
 from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
-from keepaliveD.model.results import Armed, Mark
+from keepaliveD.model.results import Armed, Entry, Mark, PutBack
 from keepaliveD.model.sockets import Column
 from keepaliveD.records import arming as arming_record
 from keepaliveD.records.arming import FILE, SPARE, ArmingRecord
@@ -61,17 +61,18 @@ SETTINGS = st.builds(
 )
 
 INHERITED = st.integers(0, 7).map(Own)
+ENTRIES = st.builds(Armed, SETTINGS, SETTINGS, INHERITED) | st.builds(PutBack, SETTINGS, INHERITED)
 
 
-@given(st.lists(st.tuples(st.integers(1, 2**64 - 1), st.builds(Armed, SETTINGS, SETTINGS, INHERITED))))
-def test_what_was_recorded_is_what_is_known(records: list[tuple[int, Armed]]) -> None:
+@given(st.lists(st.tuples(st.integers(1, 2**64 - 1), ENTRIES)))
+def test_what_was_recorded_is_what_is_known(records: list[tuple[int, Entry]]) -> None:
     """To whoever recorded it and to the next process; sysctls also hold 0, -1 and more than a socket takes."""
     with reachable_directory() as directory:
         writer = recorder(directory)
         for cookie, each in records:
             writer.write({cookie: each})
-        assert writer.armed() == recorder(directory).armed()
-        assert writer.armed() == dict(records)
+        assert writer.entries() == recorder(directory).entries()
+        assert writer.entries() == dict(records)
 
 
 def test_where_nothing_was_ever_armed_nothing_is_known_and_nothing_made(tmp_path: Path) -> None:
@@ -117,6 +118,26 @@ def test_what_was_put_back_is_forgotten_until_it_is_armed_again(tmp_path: Path) 
     assert known(tmp_path) == sorted(keeper.armed()) == [2]
     keeper.write({1: Armed(ON, OFF)})
     assert recorder(tmp_path).armed()[1] == Armed(ON, OFF)
+
+
+def test_what_a_daemon_has_put_back_as_it_ended_is_known_to_the_next_one_and_not_armed(tmp_path: Path) -> None:
+    keeper = recorder(tmp_path)
+    keeper.write({**armed(1, 2), 3: Mark.LEFT_ALONE})
+    keeper.write({1: PutBack(OFF, ALL)})
+    keeper.forget_left_alone()
+    after = recorder(tmp_path)
+    assert (after.entries()[1], sorted(after.armed())) == (PutBack(OFF, ALL), [2])
+    after.write(armed(1, 2))
+    assert (after.armed_here(first=True).tolist(), after.armed()[1]) == ([1], Armed(OFF, ON, ALL))
+
+
+def test_what_was_put_back_into_sockets_that_are_gone_is_cleared_away_by_whoever_comes_next(tmp_path: Path) -> None:
+    """Each stop leaves as many lines as sockets were armed."""
+    recorder(tmp_path).write(dict.fromkeys(range(1, SPARE + 10), PutBack(OFF, ALL)))
+    after = recorder(tmp_path)
+    assert len(after.entries()) == SPARE + 9
+    after.tidy(alive(3))
+    assert list(recorder(tmp_path).entries()) == [3]
 
 
 # another boot, a killed process, a broken file
@@ -242,7 +263,7 @@ def test_what_another_process_records_is_known_to_all_without_a_restart(tmp_path
 
 @pytest.mark.parametrize("since", [{1: Armed(OFF, ON)}, {1: Mark.LEFT_ALONE}])
 def test_what_another_process_has_recorded_since_it_was_looked_at_stays(
-    tmp_path: Path, since: Mapping[int, Armed | Mark]
+    tmp_path: Path, since: Mapping[int, Entry]
 ) -> None:
     """Also an entry that reads the same: it is the other's, who sets or has set what it says."""
     daemon, by_hand = recorder(tmp_path), recorder(tmp_path)

@@ -26,14 +26,13 @@ from keepaliveD.model.errors import (
     Unsupported,
 )
 from keepaliveD.model.explained import Explained
-from keepaliveD.model.results import Armed
+from keepaliveD.model.results import Armed, Entry
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.requests import find_owners, look_into, with_firewall_about
 from keepaliveD.policy.answers.explain import Surroundings, explain
-from keepaliveD.policy.arming.shared import Entry
 from keepaliveD.policy.verdicts import turns
 from keepaliveD.policy.verdicts.connections import connections, order_of_urgency
 from keepaliveD.policy.verdicts.judge import Judgement

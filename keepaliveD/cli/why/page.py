@@ -21,7 +21,7 @@ from keepaliveD.model.duration import FOREVER, exact, span
 from keepaliveD.model.explained import Explained
 from keepaliveD.model.keepalive import FIELDS, Found, Keepalive, Own, Shown, SocketKeepalive
 from keepaliveD.model.origin import Source
-from keepaliveD.model.results import Armed, ArmingResult, Mark
+from keepaliveD.model.results import Armed, ArmingResult, Entry, Mark, PutBack
 from keepaliveD.model.rules import ArmAction
 from keepaliveD.model.text import printable, quoted
 from keepaliveD.policy.arming.meaning import fits
@@ -313,7 +313,7 @@ def _keepalive(its: Explained, host: Host) -> str:
     return f"on, switched on by its program: {_times(found, its.entry)}"
 
 
-def _times(found: Found, entry: Armed | Mark | None) -> str:
+def _times(found: Found, entry: Entry | None) -> str:
     """Return the times with whose they are."""
     stands = found.stands.times
     words = exact(stands.idle), exact(stands.interval), str(stands.probes)
@@ -324,12 +324,14 @@ def _times(found: Found, entry: Armed | Mark | None) -> str:
     return "; ".join(f"{', '.join(words)} ({whose})" for whose, words in by_owner.items())
 
 
-def _whose_own(found: Found, field: Own, value: int, entry: Armed | Mark | None) -> str:
+def _whose_own(found: Found, field: Own, value: int, entry: Entry | None) -> str:
     """Return whose a time is that the socket has of its own; disarming leaves such times as well."""
     if found.system is None:
         return "its own or the system's"
     if found.system[FIELDS.index(field)] == value:
         return "its own, the same as the system's"
+    if isinstance(entry, PutBack):
+        return "its own, put back by an earlier daemon"
     return "its own, set by keepalivectl disarm or by its program" if entry is Mark.LEFT_ALONE else "its program's"
 
 

@@ -15,13 +15,12 @@ from keepaliveD.model.arming import Access
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Owner, WhatCounts
 from keepaliveD.model.explained import Explained, HelpfulRule
 from keepaliveD.model.keepalive import Found, Keepalive
-from keepaliveD.model.results import Armed, ArmingResult, Mark
+from keepaliveD.model.results import Armed, ArmingResult, Entry, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Wish
 from keepaliveD.model.sockets import Column
 from keepaliveD.policy.arming.arming import are_settled, first_matching, times, wishes
 from keepaliveD.policy.arming.choices import RESULTS, read_from
-from keepaliveD.policy.arming.shared import Entry
-from keepaliveD.policy.arming.socket_settings import Wanted, decide_arming
+from keepaliveD.policy.arming.socket_settings import Wanted, as_before, decide_arming
 from keepaliveD.policy.verdicts.connections import with_cookies
 from keepaliveD.policy.verdicts.judge import Judgement
 from keepaliveD.policy.verdicts.paths import ignored
@@ -95,7 +94,8 @@ def _decide(its: Explained, found: Found, wish: Wish) -> Armed | ArmingResult:
         return ArmingResult.CHANGED_SINCE
     armed = its.entry if isinstance(its.entry, Armed) else None
     one = its.connection
-    return decide_arming(found, Wanted(wish, one.timeout, one.verdict, armed, certain=one.confirmed))
+    wanted = Wanted(wish, one.timeout, one.verdict, armed, certain=one.confirmed)
+    return decide_arming(as_before(found, its.entry), wanted)
 
 
 def _with_remedy(its: Explained, found: Found, keepalive: Keepalive, timeout: float) -> Explained:

@@ -19,12 +19,12 @@ from keepaliveD.model.actions import Arm, Disarm
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Owner, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import MAX_IDLE, TIMER_SLACK, Keepalive
-from keepaliveD.model.results import RETRIED, Arming, ArmingResult, Mark
+from keepaliveD.model.results import RETRIED, Arming, ArmingResult, Entry, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, Switch, Timer
 from keepaliveD.policy.arming.choices import Orders, Recorded
 from keepaliveD.policy.arming.meaning import ENOUGH
-from keepaliveD.policy.arming.shared import Entry, are_among, with_entry
+from keepaliveD.policy.arming.shared import are_among, with_entry
 from keepaliveD.policy.verdicts.activity import Activity, Consulted, find
 from keepaliveD.policy.verdicts.connections import column, connections, owners_of, part, select
 from keepaliveD.policy.verdicts.judge import Judgement

@@ -15,11 +15,11 @@ from keepaliveD.model.arming import CHANGE, RESULT, TARGET, Access
 from keepaliveD.model.connections import Connection, Verdict
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.keepalive import Found, Keepalive, Own, SocketKeepalive
-from keepaliveD.model.results import Armed, Arming, ArmingResult
+from keepaliveD.model.results import Armed, Arming, ArmingResult, Entry
 from keepaliveD.model.rules import Wish
 from keepaliveD.model.sockets import Column, Indices
-from keepaliveD.policy.arming.shared import NONE, Entry, Shared, are_among, shared
-from keepaliveD.policy.arming.socket_settings import Wanted, decide_arming, decide_disarming
+from keepaliveD.policy.arming.shared import NONE, Shared, are_among, shared
+from keepaliveD.policy.arming.socket_settings import Wanted, as_before, decide_arming, decide_disarming
 from keepaliveD.policy.verdicts.connections import column, part
 
 RESULTS = {access.value: ArmingResult[access.name] for access in Access if access is not Access.DONE}
@@ -169,7 +169,7 @@ def how_to_arm(orders: Orders, targets: Column, looked: Column, known: Recorded,
         armed = entry if isinstance(entry, Armed) else None
         again = bool(here[row])
         wanted = Wanted(wishes[wish_of[row]], one.timeout, one.verdict, armed, by_hand, again, one.confirmed)
-        return decide_arming(found, wanted)
+        return decide_arming(as_before(found, entry), wanted)
 
     return _choices(connections, targets, looked, keys, decide)
 

@@ -8,11 +8,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from keepaliveD.model.results import Armed, Mark
+from keepaliveD.model.results import Armed, Entry
 from keepaliveD.model.sockets import Bools, Column
 from keepaliveD.policy.verdicts.activity import find
 
-Entry = Armed | Mark
 Kind_co = TypeVar("Kind_co", bound=Entry, covariant=True)
 NONE = -1  # the number of no entry
 

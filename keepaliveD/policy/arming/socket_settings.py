@@ -8,7 +8,7 @@ from typing import NamedTuple
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import FIELDS, MAX_IDLE, MAX_PROBES, Found, Keepalive, Own, SocketKeepalive
-from keepaliveD.model.results import Armed, ArmingResult
+from keepaliveD.model.results import Armed, ArmingResult, Entry, PutBack
 from keepaliveD.model.rules import ArmAction, Wish
 from keepaliveD.policy.arming.meaning import fits, longest
 from keepaliveD.policy.arming.strictness import Promise, number_of_probes, outage, promise_of, shorter_times, strictest
@@ -68,6 +68,13 @@ def decide_disarming(found: Found, armed: Armed) -> SocketKeepalive | ArmingResu
         return ArmingResult.CHANGED_SINCE
     is_ended = back.on and found.unanswered >= back.times.probes
     return ArmingResult.PROBE_UNANSWERED if is_ended else back
+
+
+def as_before(found: Found, entry: Entry | None) -> Found:
+    """Return what stands in a socket, with what we have put back as inherited if it was: no program chose it."""
+    if isinstance(entry, PutBack) and found.stands == entry.stands:
+        return found._replace(inherited=entry.inherited)
+    return found
 
 
 def as_chosen(armed: Armed, system: Keepalive) -> Armed:

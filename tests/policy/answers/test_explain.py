@@ -14,11 +14,10 @@ from keepaliveD.model.connections import Owner
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.explained import Explained
 from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
-from keepaliveD.model.results import Armed, ArmingResult, Mark
+from keepaliveD.model.results import Armed, ArmingResult, Entry, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Path
 from keepaliveD.model.sockets import Column, Timer
 from keepaliveD.policy.answers.explain import Surroundings, explain, selecting
-from keepaliveD.policy.arming.shared import Entry
 from keepaliveD.policy.verdicts.connections import by_urgency
 from keepaliveD.policy.verdicts.judge import judge
 from tests.support.tables import CONFIGURED, FIREWALL, PROXY, Socket, idle, table, watch

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
-from keepaliveD.model.results import Armed, Mark
-from keepaliveD.policy.arming.shared import NONE, Entry, Shared, are_among, shared, with_entry
+from keepaliveD.model.results import Armed, Entry, Mark
+from keepaliveD.policy.arming.shared import NONE, Shared, are_among, shared, with_entry
 
 OFF = SocketKeepalive(False, Keepalive(7200, 75, 9))
 ON = SocketKeepalive(True, Keepalive(180, 20, 31))

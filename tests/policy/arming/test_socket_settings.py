@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import ALL, FIELDS, MAX_IDLE, MAX_PROBES, NONE, Found, Keepalive, Own, SocketKeepalive
-from keepaliveD.model.results import Armed, ArmingResult
+from keepaliveD.model.results import Armed, ArmingResult, PutBack
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.policy.arming.meaning import fits, longest
-from keepaliveD.policy.arming.socket_settings import Wanted, decide_arming, decide_disarming, without_arming
+from keepaliveD.policy.arming.socket_settings import Wanted, as_before, decide_arming, decide_disarming, without_arming
 from tests.support.armed_at_connect import TABLE, Line, by_scan
 
 KERNEL = Keepalive(7200, 75, 9)
@@ -241,6 +241,16 @@ def test_rearm_in_a_namespace_that_cannot_be_read_leaves_everything() -> None:
     """What is not known to be the system's may be the program's."""
     assert rearm(on(), None) is ArmingResult.KEPT_BY_PROGRAM
     assert rearm(off(), None) is ArmingResult.LEFT_BY_RULE
+
+
+def test_rearm_arms_what_a_daemon_has_put_back_unless_its_program_has_chosen_since() -> None:
+    """The kernel shows these times as the socket's own."""
+    entry = PutBack(on(), ALL)
+    back = as_before(Found(on(), Own(0), OURS), entry)
+    assert decide_arming(back, request(ArmAction.REARM)) == Armed(on(), on(OURS), ALL)
+    chosen = Found(on(Keepalive(900, 75, 9)), Own(0), OURS)
+    assert as_before(chosen, entry) == chosen
+    assert decide_arming(chosen, request(ArmAction.REARM)) is ArmingResult.KEPT_BY_PROGRAM
 
 
 # what helps
