@@ -20,7 +20,8 @@ from bench.hold import holding
 from bench.rows import Row, show
 
 SOCKETS = 10_000
-CONFIGURATION = '[watch]\nignore = []\nnamespaces = "own"\n'  # others are not ours to arm
+# neither the settings of the machine nor the sockets of other namespaces are ours
+CONFIGURATION = '[keepalive]\napply = false\n[watch]\nignore = []\nnamespaces = "own"\n'
 ARMING = '[[arm]]\naction = "enable"\n'
 STARTS = 5
 INTERVAL = 15.0  # seconds between scans: the default
