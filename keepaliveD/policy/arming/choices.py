@@ -129,14 +129,17 @@ class Choices:
 
 
 def what_became(changes: Column, looked: Column) -> Column:
-    """Return the results of changes that nobody has reported, by what stands in the sockets now."""
+    """Return the results of changes that nobody has reported, by what stands in the sockets now.
+
+    Of the options, which are set one after the other, a part may be set: that has failed, and is ours.
+    """
     results = np.zeros(len(changes), RESULT)
     results["access"], results["stands"] = looked["access"], looked["stands"]
     reached = looked["access"] == Access.DONE.value
-    as_before = (looked["stands"] == changes["expected"]).all(axis=1)
-    as_wanted = (looked["stands"] == changes["after"]).all(axis=1)
+    are_set, are_not = looked["stands"] == changes["after"], looked["stands"] == changes["expected"]
+    as_wanted, ours = are_set.all(axis=1), (are_set | are_not).all(axis=1)
     results["access"][reached & ~as_wanted] = Access.CHANGED_MEANWHILE.value
-    results["access"][reached & ~as_wanted & as_before] = Access.FAILED.value
+    results["access"][reached & ~as_wanted & ours] = Access.FAILED.value
     return results
 
 

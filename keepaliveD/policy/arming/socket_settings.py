@@ -64,7 +64,7 @@ def decide_disarming(found: Found, armed: Armed) -> SocketKeepalive | ArmingResu
     back = SocketKeepalive(earlier.on, _settable(earlier.times, found.stands.times))
     if found.stands in (earlier, back):
         return ArmingResult.ALREADY_SET
-    if not _stands_as_armed(found, armed):
+    if not (_stands_as_armed(found, armed) or _is_half_set(found.stands, armed, back)):
         return ArmingResult.CHANGED_SINCE
     is_ended = back.on and found.unanswered >= back.times.probes
     return ArmingResult.PROBE_UNANSWERED if is_ended else back
@@ -120,6 +120,18 @@ def _stands_as_armed(found: Found, armed: Armed) -> bool:
         stands == ours or (stood == ours and stands == system)
         for (stood, ours, stands), system in zip(_columns(found, armed), found.system, strict=True)
     )
+
+
+def _is_half_set(stands: SocketKeepalive, armed: Armed, back: SocketKeepalive) -> bool:
+    """Return whether each option has what we set or what it is to get back: whoever set it was killed in between.
+
+    What a program has set since is in what it gets back then, or cannot be told from ours. Who finds all of our times
+    and keepalive off has switched it off.
+    """
+    if armed.inherited & Own.UNTOLD or stands.times == armed.after.times:
+        return False
+    options = zip(*((each.on, *each.times) for each in (stands, armed.after, back)), strict=True)
+    return all(stand in either for stand, *either in options)
 
 
 def _arm_again(found: Found, armed: Armed, request: Wanted) -> Armed | ArmingResult:

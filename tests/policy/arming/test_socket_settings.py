@@ -6,15 +6,18 @@ import functools
 import operator
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from keepaliveD.model.arming import CHANGE, LOOKED, Access
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import ALL, FIELDS, MAX_IDLE, MAX_PROBES, NONE, Found, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, ArmingResult, PutBack
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
+from keepaliveD.policy.arming.choices import what_became
 from keepaliveD.policy.arming.meaning import fits, longest
 from keepaliveD.policy.arming.socket_settings import Wanted, as_before, decide_arming, decide_disarming, without_arming
 from tests.support.armed_at_connect import TABLE, Line, by_scan
@@ -587,3 +590,42 @@ def test_a_socket_is_not_disarmed_where_its_unanswered_probes_would_end_it(
     armed = Armed(before, on(OURS), ALL)
     answer = decide_disarming(Found(on(OURS), NONE, KERNEL, unanswered=unanswered), armed)
     assert answer == (ArmingResult.PROBE_UNANSWERED if is_left else before)
+
+
+HALF_SET = [
+    off(Keepalive(7200, 75, 31)),
+    on(Keepalive(7200, 20, 31)),
+    on(Keepalive(180, 75, 31)),
+    off(Keepalive(180, 75, 9)),
+]
+
+
+@pytest.mark.parametrize("stands", HALF_SET)
+def test_a_socket_in_which_a_part_of_ours_stands_gets_back_the_rest(stands: SocketKeepalive) -> None:
+    """The process that set one option after the other was killed in between, whether it armed or disarmed."""
+    assert decide_disarming(Found(stands, NONE, KERNEL), Armed(off(), on(OURS), ALL)) == off()
+
+
+@pytest.mark.parametrize("stands", [on(Keepalive(7200, 60, 31)), on(Keepalive(180, 20, 8))])
+def test_a_socket_that_its_program_has_set_since_is_no_half_set_one(stands: SocketKeepalive) -> None:
+    answer = decide_disarming(Found(stands, NONE, KERNEL), Armed(off(), on(OURS), ALL))
+    assert answer is ArmingResult.CHANGED_SINCE
+
+
+@pytest.mark.parametrize(
+    ("stands", "access"),
+    [
+        (on(OURS), Access.DONE),
+        (off(), Access.FAILED),
+        *((half, Access.FAILED) for half in HALF_SET),
+        (on(Keepalive(7200, 60, 31)), Access.CHANGED_MEANWHILE),
+    ],
+)
+def test_what_was_half_set_by_a_worker_that_is_lost_has_failed_and_is_ours(
+    stands: SocketKeepalive, access: Access
+) -> None:
+    """So it is recorded as it stands, and armed again at the next scan."""
+    changes, looked = np.zeros(1, CHANGE), np.zeros(1, LOOKED)
+    for column, keepalive in ((changes["expected"], off()), (changes["after"], on(OURS)), (looked["stands"], stands)):
+        column[0] = *keepalive.times, keepalive.on
+    assert what_became(changes, looked)["access"].tolist() == [access.value]

@@ -101,12 +101,22 @@ def _set(sock: Options, before: Four, after: Four, go_on: Callable[[], None]) ->
 
     Also those that stand already: a value that is not the socket's own follows its namespace.
     """
-    for level, option, place in OPTIONS:
+    for level, option, place in _longer_first(before, after):
         go_on()
         if sock.getsockopt(level, option) != before[place]:
             return False
         sock.setsockopt(level, option, after[place])
     return True
+
+
+def _longer_first(before: Four, after: Four) -> Sequence[tuple[int, int, int]]:
+    """Return the options in the order in which to set them.
+
+    A short interval with few probes would end the connection in a shorter outage than before or after: who is killed in
+    between must not leave it behind.
+    """
+    both = sorted(OPTIONS[:2], key=lambda option: after[option[2]] < before[option[2]])
+    return (*both, *OPTIONS[2:])
 
 
 def _set_back(options: Sequence[tuple[int, int, int]], sock: Options, before: Four, after: Four) -> None:

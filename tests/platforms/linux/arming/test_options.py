@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from keepaliveD.platforms.linux.arming.options import Brought, bring_about, read
+from keepaliveD.platforms.linux.arming.options import Brought, Four, bring_about, read
 
 OURS = (180, 5, 121, 1)
 THEIRS = (33, 7, 4, 1)
@@ -86,3 +86,17 @@ def test_a_change_that_is_refused_leaves_everything_as_it_was(change: int) -> No
     with Meddled(change=change, happens=refuse) as sock:
         assert bring_about(sock, before, OURS) is Brought.NOT
         assert read(sock) == before
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_no_mix_in_between_ends_a_connection_in_a_shorter_outage_than_both(*, back: bool) -> None:
+    """Who sets the options may be killed after each; idle 7200, interval 20 and 9 probes were such a mix."""
+    off, ours = (7200, 75, 9, 0), (180, 20, 31, 1)
+    before, after = (ours, off) if back else (off, ours)
+    seen: list[Four] = []
+    with Meddled() as sock:
+        bring_about(sock, read(sock), before)
+        assert bring_about(sock, before, after, lambda: seen.append(read(sock))) is Brought.ABOUT
+    outages = [(probes - 1) * interval for _, interval, probes, _ in (*seen, after)]
+    assert len(seen) == len(before)
+    assert min(outages) == min(outages[0], outages[-1])
