@@ -4,12 +4,14 @@ import dataclasses
 import math
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from keepaliveD.log import entries
 from keepaliveD.log.entries import ERROR, INFO, NOTICE, WARNING, Entry
+from keepaliveD.log.entries.connections import MOST_USERS
 from keepaliveD.log.entries.entry import HANDFUL
 from keepaliveD.model.actions import Arm, Because, Disarm, Outcome, SetSystemKeepalive
 from keepaliveD.model.connections import Connection, Counts, Due, Owner, Verdict, WhatCounts
@@ -228,6 +230,30 @@ def test_nobody_hides_the_warning_of_another_container_either() -> None:
 def test_a_summary_without_a_process_names_the_user() -> None:
     (said,) = say(*[dataclasses.replace(BARE, uid=4711, owner=Owner())] * 6)
     assert said.message.startswith("6 connections of uid 4711 on path")
+
+
+@pytest.mark.parametrize("armed", [False, True])
+def test_who_is_as_many_users_as_he_wishes_makes_no_more_entries_for_it(*, armed: bool) -> None:
+    """Subordinate ids give a user 65,536; to write as many entries took longer than the watchdog waits."""
+    victim = dataclasses.replace(BARE, cookie=7, uid=33, owner=Owner())
+    many = [dataclasses.replace(BARE, uid=100_000 + number, owner=Owner()) for number in range(3 * MOST_USERS)]
+    said = list(arming_entries(*many, victim)) if armed else say(*many, victim)
+    assert len(said) == MOST_USERS + 1
+    assert [entry.fields["KEEPALIVE_UID"] for entry in said if entry.fields.get("KEEPALIVE_COOKIE") == 7] == [33]
+    (others,) = (entry for entry in said if "KEEPALIVE_COUNT" in entry.fields)
+    assert others.fields["KEEPALIVE_COUNT"] == len(many) - (MOST_USERS - 1)
+    assert others.message.startswith(
+        f"{len(many) - (MOST_USERS - 1)} connections of {2 * MOST_USERS + 1} users on path"
+    )
+    assert "KEEPALIVE_UID" not in others.fields
+
+
+def arming_entries(*connections: Connection) -> Iterator[Entry]:
+    """What is said of these, which were armed."""
+    wish = Wish(ArmRule("arm[1]", ArmAction.ENABLE, 180, 20, 31), Keepalive(180, 20, 31))
+    stood, stands = (SocketKeepalive(on, Keepalive(180, 20, 31)) for on in (False, True))
+    result = Arming(connections, ArmingResult.ARMED, stood, stands)
+    return entries.of(Outcome(Arm(connections, (wish,)), armings=(result,)))
 
 
 def test_connections_of_one_unit_are_one_summary_whoever_runs_them() -> None:

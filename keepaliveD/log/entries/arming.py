@@ -13,8 +13,9 @@ from keepaliveD.log.entries.connections import (
     apart,
     fields_of,
     forgetter,
+    highest_apart,
     most_urgent,
-    of_owner,
+    of_owners,
     owner_fields,
     owner_key,
     who,
@@ -79,8 +80,9 @@ def of_arming(outcome: Outcome) -> Iterator[Entry]:
     reported = [arming for arming in outcome.armings if arming.result not in unreported]
     few = _count(reported) <= HANDFUL
     groups: dict[tuple[ArmingResult, OwnerKey, str, Wish | None], list[Arming]] = {}
+    most = highest_apart([arming.connections for arming in reported])
     for arming in reported:
-        for (whose, path, wish), connections in _apart(arming.connections, outcome).items():
+        for (whose, path, wish), connections in _apart(arming.connections, outcome, most).items():
             alike = Arming(connections, arming.result, arming.before, arming.after)
             groups.setdefault((arming.result, whose, path, wish), []).append(alike)
     because = outcome.action.because if isinstance(outcome.action, Disarm) else ""
@@ -118,12 +120,12 @@ def of_counted(counted: Counted) -> Entry:
 Kind = tuple[OwnerKey, str, Wish | None]
 
 
-def _apart(connections: Sequence[Connection], outcome: Outcome) -> dict[Kind, Sequence[Connection]]:
+def _apart(connections: Sequence[Connection], outcome: Outcome, most: int) -> dict[Kind, Sequence[Connection]]:
     """Group connections by whose they are, path, and the rule that matched; disarming has no rule."""
     wishes = outcome.action.wishes if isinstance(outcome.action, Arm) else ()
     by_kind: dict[Kind, list[Indices]] = {}
     for owner, path, user, _, rows in apart(connections, np.zeros(len(connections), np.uint8)):
-        by_kind.setdefault((owner_key(owner, user), path, first_matching(wishes, owner)), []).append(rows)
+        by_kind.setdefault((owner_key(owner, user, most), path, first_matching(wishes, owner)), []).append(rows)
     return {kind: part(connections, np.concatenate(rows)) for kind, rows in by_kind.items()}
 
 
@@ -145,7 +147,7 @@ def _summary(members: Sequence[Arming], wish: Wish | None) -> Entry:
     """Return one entry for many connections of one owner and path with the same result; it names one of them."""
     urgent = min((most_urgent(arming.connections) for arming in members), key=lambda connection: connection.left)
     on_path = f" on path {quoted(urgent.path)}" if urgent.path else ""
-    count = _count(members)
+    count, groups = _count(members), [arming.connections for arming in members]
     fields: dict[str, Value] = {"KEEPALIVE_COUNT": count}
     if urgent.path:
         fields["KEEPALIVE_PATH"] = urgent.path
@@ -153,9 +155,9 @@ def _summary(members: Sequence[Arming], wish: Wish | None) -> Entry:
     return Entry(
         EVENTS.get(members[0].result, "unarmed"),
         _priority(members[0].result),
-        f"{count} connections{of_owner(urgent)}{on_path}: {_what(members, wish, urgent)}; "
+        f"{count} connections{of_owners(groups)}{on_path}: {_what(members, wish, urgent)}; "
         f"for example {urgent.local} -> {urgent.remote}{because}",
-        fields | owner_fields(urgent) | _fields(members, wish),
+        fields | owner_fields(groups) | _fields(members, wish),
     )
 
 

@@ -27,7 +27,9 @@ NO_REMEDY = (  # on a path that counts only data
     "keepalive does not help, because that path counts only data; let the program send some more often, "
     "or raise the idle timeout of the path"
 )
+MOST_USERS = 256  # without a unit, who have entries of their own in one report
 OwnerKey = tuple[str] | tuple[str, str, int]  # a unit; or a process, a container and a user
+OTHERS: OwnerKey = ("", "", -1)
 CONNTRACK_TIMEOUT = "net.netfilter.nf_conntrack_tcp_timeout_established"
 SUBFLOW = 'it cannot be armed: MPTCP subflow: requires watch.engine = "bpf"'
 
@@ -41,8 +43,9 @@ def of_report(report: ReportConnections) -> Iterator[Entry]:
         return
     expired = np.fromiter((one is Verdict.CUT for one in before), np.bool_, len(before))
     groups: dict[tuple[OwnerKey, str, int], list[Indices]] = {}
+    most = highest_apart([connections])
     for owner, path, user, kind, rows in apart(connections, 2 * column(connections, "verdict") + expired):
-        groups.setdefault((owner_key(owner, user), path, kind), []).append(rows)
+        groups.setdefault((owner_key(owner, user, most), path, kind), []).append(rows)
     for members in sorted(map(np.concatenate, groups.values()), key=np.min):
         first = int(members[0])
         if len(members) == 1:
@@ -101,27 +104,46 @@ def who(connection: Connection) -> str:
     return process + unit
 
 
-def owner_key(owner: Owner, uid: int) -> OwnerKey:
+def highest_apart(groups: Sequence[Sequence[Connection]]) -> int:
+    """Return the highest user id whose connections have entries of their own: those of MOST_USERS users do."""
+    return max(_users(groups)[:MOST_USERS], default=0)
+
+
+def _users(groups: Sequence[Sequence[Connection]]) -> list[int]:
+    each = [np.unique(column(connections, "uid")) for connections in groups]
+    users: list[int] = np.unique(np.concatenate(each)).tolist() if each else []
+    return users
+
+
+def owner_key(owner: Owner, uid: int, most: int) -> OwnerKey:
     """Return by what to group connections: their unit; where there is none, their process, container and user.
 
-    Anybody may give a process any name, and would hide the connections of another user behind his own.
+    Anybody may give a process any name, and would hide the connections of another user behind his own. Users above
+    `most` are one group: with subordinate ids (subuid(5)) anybody is as many users as he wishes.
     """
-    return (owner.unit,) if owner.unit else (owner.process, owner.container, uid)
+    if owner.unit:
+        return (owner.unit,)
+    return (owner.process, owner.container, uid) if uid <= most else OTHERS
 
 
-def of_owner(connection: Connection) -> str:
+def of_owners(groups: Sequence[Sequence[Connection]]) -> str:
     """Return whose the connections of a summary are: " of ", then the unit, or process, user and container."""
+    connection = groups[0][0]
     owner = connection.owner
     if owner.unit:
         return f" of {quoted(owner.unit)}"
+    if (users := len(_users(groups))) > 1:
+        return f" of {users} users"
     user = f"uid {connection.uid}" + (f", container {quoted(owner.container)}" if owner.container else "")
     return f" of {quoted(owner.process)} ({user})" if owner.process else f" of {user}"
 
 
-def owner_fields(connection: Connection) -> dict[str, Value]:
+def owner_fields(groups: Sequence[Sequence[Connection]]) -> dict[str, Value]:
     """Return the field that the connections of a summary share: the unit, or the user where there is none."""
-    unit = connection.owner.unit
-    return {"KEEPALIVE_UNIT": unit} if unit else {"KEEPALIVE_UID": connection.uid}
+    if unit := groups[0][0].owner.unit:
+        return {"KEEPALIVE_UNIT": unit}
+    users = _users(groups)
+    return {"KEEPALIVE_UID": users[0]} if len(users) == 1 else {}
 
 
 def _priority(connection: Connection, before: Verdict) -> int:
@@ -264,11 +286,11 @@ def _summary(members: Sequence[Connection], before: Verdict) -> Entry:
         "KEEPALIVE_PATH": urgent.path,
     }
     fields |= _origin(urgent)
-    fields |= _times(urgent) | owner_fields(urgent)
+    fields |= _times(urgent) | owner_fields([members])
     return Entry(
         _event(urgent.verdict, before),
         min(_priority(connection, before) for connection in one_of_each),
-        f"{len(members)} connections{of_owner(urgent)} on path {quoted(urgent.path)}: {what}; "
+        f"{len(members)} connections{of_owners([members])} on path {quoted(urgent.path)}: {what}; "
         f"for example {urgent.local} -> {urgent.remote}{_remedy(urgent, before)}",
         fields,
     )

@@ -147,10 +147,10 @@ class Autopsy:
         return tuple(sorted(self._unnamed))
 
     def name(self, units: Mapping[int, str]) -> None:
-        """Learn the units of cgroups; of too many the oldest are forgotten."""
+        """Learn the units of cgroups; of too many, the oldest of the units that have the most are forgotten."""
         self._unnamed -= units.keys()
         self._units |= units
-        _forget_oldest(self._units, MOST_CGROUPS)
+        _forget_of_largest(self._units, MOST_CGROUPS)
 
     def learn_owners(self, owners: Mapping[int, Owner]) -> None:
         """Learn who holds connections, by cookie: once one has ended, its program may have closed it already."""
@@ -329,6 +329,18 @@ def _common(key: Key) -> Common:
 def _forget_oldest(known: dict[int, Any], most: int) -> None:
     for key in list(known)[: max(0, len(known) - most)]:
         del known[key]
+
+
+def _forget_of_largest(units: dict[int, str], most: int) -> None:
+    """Forget cgroups until there are no more than so many: who makes very many displaces none of anybody else's."""
+    number_of, each = Counter(units.values()), most
+    while sum(min(number, each) for number in number_of.values()) > most:
+        each //= 2
+    for cgroup, unit in list(units.items()):
+        if number_of[unit] > max(each, 1):
+            number_of[unit] -= 1
+            del units[cgroup]
+    _forget_oldest(units, most)
 
 
 def _counts(*columns: Column) -> list[tuple[int, ...]]:

@@ -842,6 +842,16 @@ def test_where_an_end_does_not_tell_its_cgroup_that_of_the_last_scan_counts() ->
     assert [death.owner.unit for report in reports for death in report.examples] == ["amanda.service"]
 
 
+def test_who_makes_very_many_cgroups_displaces_none_of_anybody_else() -> None:
+    """Anybody may make cgroups below his own; a service's first connection may have been the oldest."""
+    autopsy = Autopsy(rules())
+    autopsy.name({1: "database.service", 2: "backup.service"})
+    for start in range(3, 3 * MOST_CGROUPS, 1000):
+        autopsy.name(dict.fromkeys(range(start, start + 1000), "user@1234.service"))
+    assert len(autopsy.units) <= MOST_CGROUPS
+    assert [autopsy.units.get(cgroup) for cgroup in (1, 2)] == ["database.service", "backup.service"]
+
+
 def test_units_are_forgotten_before_they_are_too_many() -> None:
     autopsy = Autopsy(rules())
     autopsy.name({cgroup: f"{cgroup}.service" for cgroup in range(1, 3 * MOST_CGROUPS)})
