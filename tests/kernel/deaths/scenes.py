@@ -22,6 +22,7 @@ from socket import (
     SO_LINGER,
     SO_RCVBUF,
     SOL_SOCKET,
+    TCP_INFO,
     TCP_KEEPCNT,
     TCP_KEEPIDLE,
     TCP_KEEPINTVL,
@@ -48,6 +49,7 @@ from tests.kernel.deaths.rig import (
     vanish,
 )
 from tests.support.memory import little_memory
+from tests.support.patience import wait_for
 from tests.support.rig import FORKING
 
 End = Literal["client", "server"]
@@ -535,11 +537,12 @@ def peer_gives_up_because_its_data_is_lost(play: Play) -> None:
 @scene(Cause.LISTENER_OVERFLOW, family=AF_INET6)
 def listener_overflows(play: Play) -> None:
     family = play.scene.family
-    play.listen(backlog=2)  # has room for three
+    listener = play.listen(backlog=2)  # has room for three
     clients = [play.stack.enter_context(play.rig.client.inside(lambda: socket(family))) for _ in range(4)]
     for client in clients[:2]:
         client.settimeout(PATIENCE)
         client.connect((SERVER[family], play.port))
+    wait_for(lambda: waiting_to_be_accepted(listener) == 2)
     play.fail("drop_acknowledgements")  # so that the next two come at once, when the server asks for them again
     for client in clients[2:]:
         client.settimeout(PATIENCE)
@@ -547,6 +550,12 @@ def listener_overflows(play: Play) -> None:
     play.heal("drop_acknowledgements")
     overflown, _, _ = select(clients[2:], [], [], PATIENCE)
     play.opened(overflown[0])
+
+
+def waiting_to_be_accepted(listener: socket) -> int:
+    """How many connections its program has not accepted yet: tcpi_unacked, which it is for a listener."""
+    (count,) = struct.unpack_from("=I", listener.getsockopt(IPPROTO_TCP, TCP_INFO, 28), 24)
+    return int(count)
 
 
 # The path
