@@ -11,7 +11,7 @@ import functools
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from keepaliveD.model.dataclass import dataclass
@@ -50,10 +50,11 @@ class EndOfSilence(enum.Enum):
     DOUBTFUL = "doubtful"  # it is over, but the far end was not there then: it need not have been forgotten
 
 
-OVER = frozenset({EndOfSilence.FORGOTTEN, EndOfSilence.CLOSED})  # also what comes of it when the far end goes away
-ALIVE = frozenset({EndOfSilence.SURVIVED, EndOfSilence.OUTLIVED})
-KNOWN = ALIVE | {EndOfSilence.FORGOTTEN}
-NOTHING = frozenset({EndOfSilence.BROKEN, EndOfSilence.VOID, EndOfSilence.DOUBTFUL})  # is known of the path
+# tuples: to look a member of an enum up in a set takes five times as long, and this is done for each pair of tests
+OVER = (EndOfSilence.FORGOTTEN, EndOfSilence.CLOSED)  # also what comes of it when the far end goes away
+ALIVE = (EndOfSilence.SURVIVED, EndOfSilence.OUTLIVED)
+KNOWN = (*ALIVE, EndOfSilence.FORGOTTEN)
+NOTHING = (EndOfSilence.BROKEN, EndOfSilence.VOID, EndOfSilence.DOUBTFUL)  # is known of the path
 
 
 class How(enum.Enum):
@@ -275,7 +276,7 @@ def _shortest(tests: Sequence[Result], end: EndOfSilence) -> float | None:
     return min((test.quiet for test in tests if test.end is end), default=None)
 
 
-def by_time(tests: Sequence[Result], ends: frozenset[EndOfSilence]) -> list[Result]:
+def by_time(tests: Sequence[Result], ends: Collection[EndOfSilence]) -> list[Result]:
     """Return the tests with these ends, the shortest silence first."""
     return sorted((test for test in tests if test.end in ends), key=lambda test: test.quiet)
 
@@ -295,11 +296,14 @@ def _lossy(known: Sequence[Result]) -> Iterator[int]:
     proves nothing beyond the shortest death of other rounds: what that device forgot there may have died later.
     """
     deaths = [test for test in known if test.end is EndOfSilence.FORGOTTEN]
+    survivors = [test for test in known if test.end is EndOfSilence.SURVIVED]
     for number in {test.round for test in deaths}:
-        others = [test for test in known if test.round != number]
         fatal = sorted(test.by * CLOSE for test in deaths if test.round == number)
-        end = _shortest_death(others, fatal[0])
-        alive = [test.quiet for test in others if test.end is EndOfSilence.SURVIVED and test.quiet < end * CLOSE]
+        alive = [test.quiet for test in survivors if test.quiet >= fatal[0] and test.round != number]
+        if len(alive) < _survivors_needed(len(fatal), 0):  # the fewest that may do
+            continue
+        end = _shortest_death([test for test in known if test.round != number], fatal[0])
+        alive = [quiet for quiet in alive if quiet < end * CLOSE]
         here = sum(test.round == number and test.end in ALIVE and test.quiet >= fatal[0] for test in known)
         for dead, quiet in enumerate(fatal, start=1):
             if len(alive) - bisect_left(alive, quiet) >= _survivors_needed(dead, here):
