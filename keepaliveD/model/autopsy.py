@@ -72,7 +72,7 @@ class Common(enum.Flag):
 
     NOTHING = 0
     UNIT = 1
-    USER = 4  # where the unit is not known
+    USER = 4  # where there is no unit, or a login session
     PATH = 2  # and the hop of the middlebox, and whether they were foretold
 
 

@@ -87,6 +87,14 @@ class Owner:
     container: str = ""
 
 
+def grouping_unit(unit: str) -> str:
+    """Return the unit by which connections are grouped and counted: "" of a login session, which is its user's.
+
+    A user may have any number of sessions.
+    """
+    return "" if unit.startswith("session-") and unit.endswith(".scope") else unit
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """One connection among the few that are logged or shown. All times are seconds from now.

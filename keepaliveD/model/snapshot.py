@@ -47,7 +47,7 @@ class LastScan(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AtRisk:
-    """Connections at risk of one unit with one verdict; where the unit is "", it is unknown, and they are one user's.
+    """Connections at risk of one unit with one verdict; where the unit is "", they are one user's.
 
     `left` is in how many seconds the path forgets the first; negative: how long ago.
     """

@@ -28,7 +28,8 @@ type Scan (ago: float, took: float, interval: float)
 type Arming (result: string, count: int)
 
 # Connections of a path and unit that ended since the start: foretold by a warning, not foretold, and not foreseeable;
-# and silences that armed connections survived although they were longer than the idle timeout of the path
+# and silences that armed connections survived although they were longer than the idle timeout of the path. The unit is
+# "" where it is not known or a login session
 type Ends (path: string, unit: string, foretold: int, missed: int, unforeseeable: int, saved: int)
 
 # Network namespaces that are not watched: those that may not be entered, those that are too many, those that do not
@@ -36,8 +37,9 @@ type Ends (path: string, unit: string, foretold: int, missed: int, unforeseeable
 # are named, the daemon's own first. hidden: whether there are processes whose namespaces are unknown
 type Unwatched (forbidden: int, surplus: int, hidden: bool, silent: []int, crowded: []int, incomplete: []int)
 
-# Connections at risk of a unit, or of a user where the unit is not known (then it is ""), by the last scan. The path
-# forgets the first in so many seconds, or did so if negative; sure is false where a packet may have gone by unseen.
+# Connections at risk of a unit, or of a user where the unit is not known or a login session (then it is ""), by the
+# last scan. The path forgets the first in so many seconds, or did so if negative; sure is false where a packet may have
+# gone by unseen.
 type AtRisk (unit: string, user: int, verdict: string, count: int, sure: bool, left: ?float)
 
 # Connections by verdict

@@ -14,7 +14,7 @@ import numpy as np
 
 from keepaliveD.model.autopsy import Alike, Common, Death, Tally
 from keepaliveD.model.causes import Cause, Foretold
-from keepaliveD.model.connections import Owner
+from keepaliveD.model.connections import Owner, grouping_unit
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
@@ -163,8 +163,8 @@ class Autopsy:
         return self._units
 
     def _unit(self, cgroup: int) -> str:
-        """Return the unit under which to count, "" where it is not known or there are too many."""
-        unit = self._units.get(cgroup, "")
+        """Return the unit under which to count, "" where there is none or there are too many."""
+        unit = grouping_unit(self._units.get(cgroup, ""))
         if unit not in self._counted and len(self._counted) >= MOST_UNITS:
             return ""
         self._counted.add(unit)
@@ -333,12 +333,12 @@ def _forget_oldest(known: dict[int, Any], most: int) -> None:
 
 def _forget_of_largest(units: dict[int, str], most: int) -> None:
     """Forget cgroups until there are no more than so many: who makes very many displaces none of anybody else's."""
-    number_of, each = Counter(units.values()), most
+    number_of, each = Counter(map(grouping_unit, units.values())), most
     while sum(min(number, each) for number in number_of.values()) > most:
         each //= 2
     for cgroup, unit in list(units.items()):
-        if number_of[unit] > max(each, 1):
-            number_of[unit] -= 1
+        if number_of[grouping_unit(unit)] > max(each, 1):
+            number_of[grouping_unit(unit)] -= 1
             del units[cgroup]
     _forget_oldest(units, most)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from keepaliveD.model.autopsy import Death, Hindsight
 from keepaliveD.model.causes import IDLE_AFTER, Cause, Foretold
-from keepaliveD.model.connections import AT_RISK, Owner, Verdict, WhatCounts
+from keepaliveD.model.connections import AT_RISK, Owner, Verdict, WhatCounts, grouping_unit
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, TcpState
@@ -101,14 +101,14 @@ class Examined:
         return self.units.get(int(self.ended["cgroup"][row]), "")
 
     def whose(self, row: int) -> Whose:
-        """Return its unit, or its user where the unit is not known: users must not hide the ends of each other."""
-        return self.unit(row) or int(self.ended["uid"][row])
+        """Return its unit, or its user where there is none: users must not hide the ends of each other."""
+        return grouping_unit(self.unit(row)) or int(self.ended["uid"][row])
 
     def users(self) -> Column:
-        """Return the user of each, 0 where the unit is known: those of one unit are alike, whoever runs them."""
+        """Return the user of each, 0 where there is a unit: those of one unit are alike, whoever runs them."""
         cgroups, which = np.unique(self.ended["cgroup"], return_inverse=True)
-        unknown = np.array([not self.units.get(cgroup) for cgroup in cgroups.tolist()], np.bool_)[which]
-        users: Column = np.where(unknown, self.ended["uid"], 0)
+        without = np.array([not grouping_unit(self.units.get(one, "")) for one in cgroups.tolist()], np.bool_)[which]
+        users: Column = np.where(without, self.ended["uid"], 0)
         return users
 
     def owner(self, row: int, cause: Cause) -> Owner:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keepaliveD.model.connections import Verdict
+from keepaliveD.model.connections import Verdict, grouping_unit
 from keepaliveD.model.snapshot import AtRisk
 from keepaliveD.policy.verdicts.connections import order_of_urgency
 from keepaliveD.policy.verdicts.judge import Judgement
@@ -15,7 +15,7 @@ MOST = 100  # units and verdicts that are told
 
 
 def at_risk(judgement: Judgement, units: Mapping[int, str]) -> tuple[AtRisk, ...]:
-    """Return the connections at risk by unit and verdict, the most urgent first; of a unit that is unknown, by user.
+    """Return the connections at risk by unit and verdict, the most urgent first; without a unit, by user.
 
     `units` are those of cgroups. Times are seconds from the scan.
     """
@@ -30,7 +30,7 @@ def at_risk(judgement: Judgement, units: Mapping[int, str]) -> tuple[AtRisk, ...
     found: dict[tuple[str, int, int], AtRisk] = {}
     for each in np.argsort(first).tolist():
         row = first[each]
-        unit = units.get(int(cgroups[number[row]]), "")
+        unit = grouping_unit(units.get(int(cgroups[number[row]]), ""))
         key = unit, 0 if unit else int(user[row]), int(verdict[row])
         one = AtRisk(*key[:2], Verdict(key[2]), int(counts[each]), bool(sure[each]), float(left[row]))
         before = found.get(key)

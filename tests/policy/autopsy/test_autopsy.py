@@ -293,6 +293,40 @@ def test_one_with_thousands_of_user_ids_hides_no_end_of_a_unit() -> None:
     assert only(autopsy.observe(died({**KILLED, "cgroup": 7}), 1002.0)).owner.unit == "ssh.service"
 
 
+def test_one_who_logs_in_very_often_hides_no_end_of_a_unit_or_of_another_user() -> None:
+    """A login session counts as its user."""
+    autopsy = Autopsy(rules())
+    sessions = {100 + number: f"session-{number}.scope" for number in range(2 * MOST_KINDS)}
+    autopsy.name({7: "ssh.service", 8: "session-c1.scope", **sessions})
+    many = np.repeat(ends([{**KILLED, "uid": 4711}]), 2 * len(sessions))
+    many["cgroup"] = np.repeat(list(sessions), 2)
+    told = autopsy.observe(Deaths(many), 1001.0)
+    assert told[0].examples[0].owner.unit == "session-0.scope"
+    assert len(autopsy._kinds) == 1
+    assert only(autopsy.observe(died({**KILLED, "cgroup": 7}), 1002.0)).owner.unit == "ssh.service"
+    assert only(autopsy.observe(died({**KILLED, "cgroup": 8, "uid": 1000}), 1003.0)).uid == 1000
+    (held,) = autopsy.held_back(1004.0)
+    assert (held.count, held.common, held.examples[0].uid) == (
+        2 * len(sessions) - sum(each.count for each in told),
+        Common.USER | Common.PATH,
+        4711,
+    )
+
+
+def test_any_number_of_logins_leaves_room_to_count_the_ends_of_units_apart() -> None:
+    autopsy = Autopsy(rules())
+    sessions = {100 + number: f"session-{number}.scope" for number in range(MOST_UNITS + 1)}
+    autopsy.name({**sessions, 7: "ssh.service"})
+    many = np.repeat(ends([KILLED]), len(sessions))
+    many["cgroup"] = list(sessions)
+    autopsy.observe(Deaths(many), 1001.0)
+    autopsy.observe(died({**KILLED, "cgroup": 7}), 1002.0)
+    assert autopsy.tally.foretold == {
+        ("default", "", Foretold.NOT_FORESEEABLE): len(sessions),
+        ("default", "ssh.service", Foretold.NOT_FORESEEABLE): 1,
+    }
+
+
 def test_users_whose_ends_are_forgotten_are_counted_no_more() -> None:
     autopsy = Autopsy(rules())
     autopsy.observe(died(*({**KILLED, "uid": uid} for uid in range(20))), 1001.0)
@@ -850,6 +884,14 @@ def test_who_makes_very_many_cgroups_displaces_none_of_anybody_else() -> None:
         autopsy.name(dict.fromkeys(range(start, start + 1000), "user@1234.service"))
     assert len(autopsy.units) <= MOST_CGROUPS
     assert [autopsy.units.get(cgroup) for cgroup in (1, 2)] == ["database.service", "backup.service"]
+
+
+def test_any_number_of_logins_displaces_no_cgroup_of_a_unit() -> None:
+    autopsy = Autopsy(rules())
+    autopsy.name({1: "database.service"})
+    autopsy.name({cgroup: f"session-{cgroup}.scope" for cgroup in range(2, 2 * MOST_CGROUPS)})
+    assert len(autopsy.units) <= MOST_CGROUPS
+    assert autopsy.units.get(1) == "database.service"
 
 
 def test_units_are_forgotten_before_they_are_too_many() -> None:

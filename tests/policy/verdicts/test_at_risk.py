@@ -47,6 +47,16 @@ def test_no_number_of_users_crowds_a_unit_out() -> None:
     assert at_risk(looks, UNITS)[-1].unit == "backup.service"
 
 
+def test_no_number_of_login_sessions_crowds_a_unit_out() -> None:
+    """A user may log in very often; his connections are one user's, however many sessions they belong to."""
+    sessions = {number: f"session-{number}.scope" for number in range(100, 2 * MOST + 100)}
+    its = (idle(20.0, cookie=number, cgroup=number, uid=1000) for number in sessions)
+    looks = watch(table(1000.0, *its, idle(10.0, cookie=1, cgroup=7)))
+    of_user, of_unit = at_risk(looks, UNITS | sessions)
+    assert (of_user.unit, of_user.user, of_user.count) == ("", 1000, 2 * MOST)
+    assert of_unit.unit == "backup.service"
+
+
 def test_where_nothing_is_at_risk_there_is_nothing() -> None:
     looks = watch(table(1000.0))
     found: tuple[AtRisk, ...] = at_risk(looks, UNITS)
