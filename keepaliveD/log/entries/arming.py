@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
 from keepaliveD.log.entries.connections import (
-    OwnerKey,
+    Whose,
     apart,
+    bounded,
     fields_of,
     forgetter,
-    highest_apart,
     most_urgent,
     of_owners,
     owner_fields,
-    owner_key,
     who,
+    whose,
 )
 from keepaliveD.log.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
 from keepaliveD.log.words import too_long
@@ -79,18 +79,17 @@ def of_arming(outcome: Outcome) -> Iterator[Entry]:
     unreported = UNREPORTED if not isinstance(outcome.action, Arm) or outcome.action.last else UNREPORTED | RETRIED
     reported = [arming for arming in outcome.armings if arming.result not in unreported]
     few = _count(reported) <= HANDFUL
-    groups: dict[tuple[ArmingResult, OwnerKey, str, Wish | None], list[Arming]] = {}
-    most = highest_apart([arming.connections for arming in reported])
+    groups: dict[tuple[Whose, tuple[ArmingResult, str, Wish | None]], list[Arming]] = {}
     for arming in reported:
-        for (whose, path, wish), connections in _apart(arming.connections, outcome, most).items():
+        for (owner, path, wish), connections in _apart(arming.connections, outcome).items():
             alike = Arming(connections, arming.result, arming.before, arming.after)
-            groups.setdefault((arming.result, whose, path, wish), []).append(alike)
+            groups.setdefault((owner, (arming.result, path, wish)), []).append(alike)
     because = outcome.action.because if isinstance(outcome.action, Disarm) else ""
-    for (_, _, _, wish), members in groups.items():
+    for owners, (_, _, wish), members in bounded(groups):
         if few or _count(members) == 1:
             said = [_single(one, arming, wish) for arming in members for one in arming.connections]
         else:
-            said = [_summary(members, wish)]
+            said = [_summary(members, wish, owners)]
         for entry in said:
             told = dataclasses.replace(entry, message=f"{entry.message}, because {because}") if because else entry
             yield asked(told, outcome.action.asker) if isinstance(outcome.action, Arm | Disarm) else told
@@ -117,15 +116,15 @@ def of_counted(counted: Counted) -> Entry:
     )
 
 
-Kind = tuple[OwnerKey, str, Wish | None]
+Kind = tuple[Whose, str, Wish | None]
 
 
-def _apart(connections: Sequence[Connection], outcome: Outcome, most: int) -> dict[Kind, Sequence[Connection]]:
+def _apart(connections: Sequence[Connection], outcome: Outcome) -> dict[Kind, Sequence[Connection]]:
     """Group connections by whose they are, path, and the rule that matched; disarming has no rule."""
     wishes = outcome.action.wishes if isinstance(outcome.action, Arm) else ()
     by_kind: dict[Kind, list[Indices]] = {}
     for owner, path, user, _, rows in apart(connections, np.zeros(len(connections), np.uint8)):
-        by_kind.setdefault((owner_key(owner, user, most), path, first_matching(wishes, owner)), []).append(rows)
+        by_kind.setdefault((whose(owner, user), path, first_matching(wishes, owner)), []).append(rows)
     return {kind: part(connections, np.concatenate(rows)) for kind, rows in by_kind.items()}
 
 
@@ -143,11 +142,11 @@ def _single(connection: Connection, arming: Arming, wish: Wish | None) -> Entry:
     )
 
 
-def _summary(members: Sequence[Arming], wish: Wish | None) -> Entry:
-    """Return one entry for many connections of one owner and path with the same result; it names one of them."""
+def _summary(members: Sequence[Arming], wish: Wish | None, owners: Collection[Whose]) -> Entry:
+    """Return one entry for many connections of one path with the same result; it names one of them."""
     urgent = min((most_urgent(arming.connections) for arming in members), key=lambda connection: connection.left)
     on_path = f" on path {quoted(urgent.path)}" if urgent.path else ""
-    count, groups = _count(members), [arming.connections for arming in members]
+    count = _count(members)
     fields: dict[str, Value] = {"KEEPALIVE_COUNT": count}
     if urgent.path:
         fields["KEEPALIVE_PATH"] = urgent.path
@@ -155,9 +154,9 @@ def _summary(members: Sequence[Arming], wish: Wish | None) -> Entry:
     return Entry(
         EVENTS.get(members[0].result, "unarmed"),
         _priority(members[0].result),
-        f"{count} connections{of_owners(groups)}{on_path}: {_what(members, wish, urgent)}; "
+        f"{count} connections{of_owners(owners)}{on_path}: {_what(members, wish, urgent)}; "
         f"for example {urgent.local} -> {urgent.remote}{because}",
-        fields | owner_fields(groups) | _fields(members, wish),
+        fields | owner_fields(owners) | _fields(members, wish),
     )
 
 

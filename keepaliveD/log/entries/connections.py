@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from keepaliveD.log.entries.entry import ERROR, HANDFUL, INFO, WARNING, Entry, Value
-from keepaliveD.model.connections import Connection, Due, Owner, Verdict, WhatCounts
+from keepaliveD.model.connections import Connection, Due, Owner, Verdict, WhatCounts, grouping_unit
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.origin import Source
 from keepaliveD.model.reports import ReportConnections
@@ -27,11 +29,22 @@ NO_REMEDY = (  # on a path that counts only data
     "keepalive does not help, because that path counts only data; let the program send some more often, "
     "or raise the idle timeout of the path"
 )
-MOST_USERS = 256  # without a unit, who have entries of their own in one report
-OwnerKey = tuple[str] | tuple[str, str, int]  # a unit; or a process, a container and a user
-OTHERS: OwnerKey = ("", "", -1)
+MOST_APART = 512  # groups of connections that have entries of their own in one report
+NO_USER = -1  # of a unit or a container
 CONNTRACK_TIMEOUT = "net.netfilter.nf_conntrack_tcp_timeout_established"
 SUBFLOW = 'it cannot be armed: MPTCP subflow: requires watch.engine = "bpf"'
+
+Kind = TypeVar("Kind")
+Member = TypeVar("Member")
+
+
+class Whose(NamedTuple):
+    """By what connections are grouped: their unit, or container, or user and process. In order, units are first."""
+
+    user: int
+    container: str = ""
+    unit: str = ""
+    process: str = ""
 
 
 def of_report(report: ReportConnections) -> Iterator[Entry]:
@@ -42,16 +55,16 @@ def of_report(report: ReportConnections) -> Iterator[Entry]:
         yield from (_single(*one) for one in zip(connections, before, unreported, strict=True))
         return
     expired = np.fromiter((one is Verdict.CUT for one in before), np.bool_, len(before))
-    groups: dict[tuple[OwnerKey, str, int], list[Indices]] = {}
-    most = highest_apart([connections])
+    groups: dict[tuple[Whose, tuple[str, int]], list[Indices]] = {}
     for owner, path, user, kind, rows in apart(connections, 2 * column(connections, "verdict") + expired):
-        groups.setdefault((owner_key(owner, user, most), path, kind), []).append(rows)
-    for members in sorted(map(np.concatenate, groups.values()), key=np.min):
+        groups.setdefault((whose(owner, user), (path, kind)), []).append(rows)
+    told = [(np.concatenate(rows), owners) for owners, _, rows in bounded(groups)]
+    for members, owners in sorted(told, key=lambda each: int(np.min(each[0]))):
         first = int(members[0])
         if len(members) == 1:
             yield _single(connections[first], before[first], unreported[first])
         else:
-            yield _summary(part(connections, members), before[first])
+            yield _summary(part(connections, members), before[first], owners)
 
 
 def apart(connections: Sequence[Connection], kinds: Column) -> Iterator[tuple[Owner, str, int, int, Indices]]:
@@ -104,46 +117,65 @@ def who(connection: Connection) -> str:
     return process + unit
 
 
-def highest_apart(groups: Sequence[Sequence[Connection]]) -> int:
-    """Return the highest user id whose connections have entries of their own: those of MOST_USERS users do."""
-    return max(_users(groups)[:MOST_USERS], default=0)
+def whose(owner: Owner, uid: int) -> Whose:
+    """Return by what to group a connection of this owner.
 
-
-def _users(groups: Sequence[Sequence[Connection]]) -> list[int]:
-    each = [np.unique(column(connections, "uid")) for connections in groups]
-    users: list[int] = np.unique(np.concatenate(each)).tolist() if each else []
-    return users
-
-
-def owner_key(owner: Owner, uid: int, most: int) -> OwnerKey:
-    """Return by what to group connections: their unit; where there is none, their process, container and user.
-
-    Anybody may give a process any name, and would hide the connections of another user behind his own. Users above
-    `most` are one group: with subordinate ids (subuid(5)) anybody is as many users as he wishes.
+    Anybody may give a process any name, and would hide the connections of another user behind his own.
     """
-    if owner.unit:
-        return (owner.unit,)
-    return (owner.process, owner.container, uid) if uid <= most else OTHERS
+    if unit := grouping_unit(owner.unit):
+        return Whose(NO_USER, unit=unit)
+    if owner.container:
+        return Whose(NO_USER, owner.container)
+    return Whose(uid, process=owner.process)
 
 
-def of_owners(groups: Sequence[Sequence[Connection]]) -> str:
-    """Return whose the connections of a summary are: " of ", then the unit, or process, user and container."""
-    connection = groups[0][0]
-    owner = connection.owner
-    if owner.unit:
-        return f" of {quoted(owner.unit)}"
-    if (users := len(_users(groups))) > 1:
-        return f" of {users} users"
-    user = f"uid {connection.uid}" + (f", container {quoted(owner.container)}" if owner.container else "")
-    return f" of {quoted(owner.process)} ({user})" if owner.process else f" of {user}"
+def bounded(
+    groups: Mapping[tuple[Whose, Kind], list[Member]],
+) -> Iterator[tuple[Collection[Whose], Kind, list[Member]]]:
+    """Yield owners, kind and members of groups: those of MOST_APART as they are, of all others one for each kind.
+
+    Units and containers come first, then the lowest user ids: with subordinate ones (subuid(5)) anybody is as many
+    users as he wishes. Each has a first group before the next has a second: anybody may use very many paths.
+    """
+    numbers: Counter[Whose] = Counter()
+    places: dict[tuple[Whose, Kind], tuple[bool, int, Whose]] = {}
+    for group in groups:
+        owner = group[0]
+        one = owner._replace(process="")
+        places[group] = owner.user != NO_USER, numbers[one], owner
+        numbers[one] += 1
+    first = set(sorted(groups, key=places.__getitem__)[:MOST_APART])
+    found: dict[tuple[Whose | bool, Kind], tuple[set[Whose], list[Member]]] = {}
+    for group, members in groups.items():
+        owner, kind = group
+        owners, together = found.setdefault((owner if group in first else owner.user != NO_USER, kind), (set(), []))
+        owners.add(owner)
+        together += members
+    for (_, kind), (owners, together) in found.items():
+        yield owners, kind, together
 
 
-def owner_fields(groups: Sequence[Sequence[Connection]]) -> dict[str, Value]:
+def of_owners(owners: Collection[Whose]) -> str:
+    """Return whose the connections of a summary are: " of ", then unit, container, process and user, or how many."""
+    one, *others = owners
+    users = {owner.user for owner in owners}
+    if others and one.user == NO_USER:
+        return f" of {len(owners)} units and containers"
+    if one.unit:
+        return f" of {quoted(one.unit)}"
+    if one.container:
+        return f" of container {quoted(one.container)}"
+    if len(users) > 1:
+        return f" of {len(users)} users"
+    return f" of {quoted(one.process)} (uid {one.user})" if one.process and not others else f" of uid {one.user}"
+
+
+def owner_fields(owners: Collection[Whose]) -> dict[str, Value]:
     """Return the field that the connections of a summary share: the unit, or the user where there is none."""
-    if unit := groups[0][0].owner.unit:
-        return {"KEEPALIVE_UNIT": unit}
-    users = _users(groups)
-    return {"KEEPALIVE_UID": users[0]} if len(users) == 1 else {}
+    one = next(iter(owners))
+    if len(owners) == 1 and one.unit:
+        return {"KEEPALIVE_UNIT": one.unit}
+    return {"KEEPALIVE_UID": one.user} if {owner.user for owner in owners} == {one.user} != {NO_USER} else {}
 
 
 def _priority(connection: Connection, before: Verdict) -> int:
@@ -266,8 +298,8 @@ def _times(connection: Connection) -> dict[str, Value]:
     }
 
 
-def _summary(members: Sequence[Connection], before: Verdict) -> Entry:
-    """Return one entry for many connections of one owner, path and verdict; all of them were cut before, or none."""
+def _summary(members: Sequence[Connection], before: Verdict, owners: Collection[Whose]) -> Entry:
+    """Return one entry for many connections of one path and verdict; all of them were cut before, or none."""
     urgent = most_urgent(members)
     certainties = 2 * column(members, "confirmed") + column(members, "presumed")
     one_of_each = part(members, np.unique(certainties, return_index=True)[1])
@@ -286,11 +318,11 @@ def _summary(members: Sequence[Connection], before: Verdict) -> Entry:
         "KEEPALIVE_PATH": urgent.path,
     }
     fields |= _origin(urgent)
-    fields |= _times(urgent) | owner_fields([members])
+    fields |= _times(urgent) | owner_fields(owners)
     return Entry(
         _event(urgent.verdict, before),
         min(_priority(connection, before) for connection in one_of_each),
-        f"{len(members)} connections{of_owners([members])} on path {quoted(urgent.path)}: {what}; "
+        f"{len(members)} connections{of_owners(owners)} on path {quoted(urgent.path)}: {what}; "
         f"for example {urgent.local} -> {urgent.remote}{_remedy(urgent, before)}",
         fields,
     )
