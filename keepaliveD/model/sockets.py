@@ -58,6 +58,7 @@ SOCKET = {
 }
 
 FIRST = 1024  # rows in which most columns that differ do
+FEW = 500  # rows: less memory than that costs less than to compare columns
 
 
 def _columns(capacity: int) -> dict[str, Column]:
@@ -90,8 +91,10 @@ def _hold_the_same(one: Column, other: Column) -> bool:
 def shrunk(column: Column, others: Iterable[Column] = ()) -> Column:
     """Return the same column in less memory, if it holds one value in all rows, or what one of the others does.
 
-    It is that other one then, or read-only: whoever changes a column copies it before.
+    It is that other one then, or read-only: whoever changes a column copies it before. One of a few rows stays.
     """
+    if len(column) < FEW:
+        return column
     if _are_equal(column):
         return np.broadcast_to(column[:1].copy(), len(column))
     return next((other for other in others if _hold_the_same(column, other)), column)

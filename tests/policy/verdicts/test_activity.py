@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from keepaliveD.model.sockets import FEW
 from keepaliveD.policy.verdicts.activity import find
 from tests.support.tables import idle, table, watch
 
@@ -18,7 +19,8 @@ def test_find_agrees_with_a_plain_search(haystack: list[int]) -> None:
 
 def test_two_instants_that_are_the_same_for_all_sockets_are_remembered_once() -> None:
     """As long as nothing but data has passed, the peer's next probe counts from the newest packet."""
-    one, other = idle(10, cookie=1, since_packet=10), idle(20, cookie=2, since_packet=20)
-    activity = watch(table(1000, one, other)).activity
-    assert activity.beat_by.tolist() == [990, 980]
+    silences = [10.0 + number for number in range(FEW)]
+    sockets = [idle(silence, cookie=number, since_packet=silence) for number, silence in enumerate(silences, 1)]
+    activity = watch(table(1000, *sockets)).activity
+    assert activity.beat_by.tolist() == [1000 - silence for silence in silences]
     assert activity.beat_by is activity.last_packet_by
