@@ -5,7 +5,6 @@ Only octets that this program wrote, unchanged, are a record: what was read is w
 
 from __future__ import annotations
 
-import hashlib
 import json
 import reprlib
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from dataclasses import field
 from typing import Any, NamedTuple
 
 from keepaliveD.model.dataclass import dataclass
+from keepaliveD.model.digest import sha256
 from keepaliveD.model.text import printable
 
 FORMAT = 2
@@ -97,7 +97,7 @@ def _body(record: Record, number: int) -> dict[str, Any]:
 
 
 def _checksum(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body).encode("ascii")).hexdigest()
+    return sha256(json.dumps(body).encode("ascii"))
 
 
 def _text(body: Mapping[str, Any], ending: str = "\n") -> bytes:
