@@ -264,6 +264,14 @@ def test_why_beside_a_daemon_loads_nothing_that_it_does_not_need() -> None:
     assert not loaded & {*HEAVY, "hashlib", "importlib.resources", "tempfile"}
 
 
+def test_the_daemon_loads_nothing_that_only_commands_need() -> None:
+    """It keeps what it has loaded, and its worker does so too."""
+    loaded = loaded_by("keepaliveD.cli.living, keepaliveD.platforms.linux")
+    rooms = ("keepaliveD.cli.printing", "keepaliveD.cli.asking", "keepaliveD.config.rules")
+    unneeded = {"shutil", "unicodedata", "difflib"}
+    assert not {name for name in loaded if name in unneeded or any(within(name, room) for room in rooms)}
+
+
 def test_what_checks_the_configuration_does_not_stay_in_the_daemons_memory() -> None:
     """It is loaded by the process that reads the files."""
     then = "assert keepaliveD.daemon.process.Process(None, None, print).load_first().paths"

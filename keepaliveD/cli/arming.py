@@ -55,7 +55,7 @@ from keepaliveD.policy.arming.meaning import ENOUGH
 from keepaliveD.policy.verdicts.activity import nothing_known
 from keepaliveD.policy.verdicts.connections import with_cookies
 from keepaliveD.policy.verdicts.judge import Judgement, judge
-from keepaliveD.records.both import Records
+from keepaliveD.records.both import Records, records_in
 
 AUTO = "auto"
 NOBODY_LOGGED_IN = 2**32 - 1  # loginuid, proc(5)
@@ -141,7 +141,7 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
         chosen = _named(options, ask, look)
         if not len(chosen):
             raise _nothing(options, ask, look)
-        records = None if options.dry_run else state.records(options, platform)
+        records = None if options.dry_run else records_in(options.state_dir, platform.tuner)
         if records:
             state.unrecorded(platform, running(options.state_dir, root), root)
         performer = Performer(platform, records)
@@ -238,7 +238,7 @@ def disarm(options: argparse.Namespace, root: Path, target: str | None = None, b
     Without a daemon, arming at connect ends with all sockets.
     """
     platform = detect(root=root)
-    records = state.records(options, platform)
+    records = records_in(options.state_dir, platform.tuner)
     beside_daemon = running(options.state_dir, root)
     at_connect, stuck = ("", None) if beside_daemon or target is not None else _end_at_connect(platform)
     if at_connect:

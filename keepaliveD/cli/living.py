@@ -8,11 +8,9 @@ import os
 import selectors
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from keepaliveD.cli import state
-from keepaliveD.cli.printing import table
 from keepaliveD.daemon.control import interface
 from keepaliveD.daemon.control.control import Control
 from keepaliveD.daemon.daemon import Daemon, restoring
@@ -23,12 +21,13 @@ from keepaliveD.daemon.sources import EventSource
 from keepaliveD.log.entries import WARNING, Entry
 from keepaliveD.log.journal import JournaldLog, Log, never_waiting, open_log
 from keepaliveD.log.kept import KeepingLog
+from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Refusal
 from keepaliveD.places import CONTROL
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.clock import now
-from keepaliveD.records.both import Records
+from keepaliveD.records.both import Records, records_in
 from keepaliveD.records.history import History
 
 PATIENCE = 0.3  # seconds for which another process may have the arming record locked: nothing else happens meanwhile
@@ -43,7 +42,7 @@ def live(options: argparse.Namespace, root: Path) -> None:
     with never_waiting(_log(options)) as log:
         if options.dry_run:
             return _run(options, platform, None, log)
-        records = state.records(options, platform, PATIENCE)
+        records = records_in(options.state_dir, platform.tuner, PATIENCE)
         with records.settings.locked():
             return _run(options, platform, records, log)
 
@@ -71,7 +70,7 @@ def _run(options: argparse.Namespace, platform: Platform, records: Records | Non
                 config = process.load_first()
                 if records and config.apply and "netns" in platform.tuner.identity:
                     _warn_of_another(stack.enter_context(showing()), log)
-                show = (lambda at_risk: print(table.for_people(at_risk))) if options.once else None
+                show = _show if options.once else None
                 daemon = Daemon(config, platform, records, log, process, deaths=deaths, show=show, clients=control)
         except Refusal:
             if config is None and process.is_told_to_stop():
@@ -109,3 +108,9 @@ def _warn_of_another(daemon: str, log: Log) -> None:
             "settings may be left behind when both have stopped: stop one of them"
         )
         log(Entry("doubtful", WARNING, message))
+
+
+def _show(at_risk: Sequence[Connection]) -> None:
+    from keepaliveD.cli.printing import table  # for those who look once
+
+    print(table.for_people(at_risk))

@@ -13,6 +13,7 @@ from keepaliveD.log import entries
 from keepaliveD.model.actions import Outcome
 from keepaliveD.model.errors import RecordDamaged
 from keepaliveD.platforms import detect
+from keepaliveD.records.both import records_in
 
 
 def add_restore(command: argparse.ArgumentParser) -> None:
@@ -26,7 +27,7 @@ def restore_settings(options: argparse.Namespace, root: Path) -> None:
     """Restore what was found, if ours still stands. Raises RecordDamaged, NoInput, having done nothing."""
     no_record = state.missing(options.state_dir)
     platform = detect(options.platform, root)
-    record = state.records(options, platform).settings
+    record = records_in(options.state_dir, platform.tuner).settings
     outcomes: list[Outcome] = []
     if record.can_exist():
         with record.locked():

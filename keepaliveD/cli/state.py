@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from keepaliveD.cli import arguments
@@ -11,22 +10,8 @@ from keepaliveD.model.errors import NoInput, Refusal
 from keepaliveD.model.text import printable
 from keepaliveD.places import DEFAULT_FILE
 from keepaliveD.platforms.base import Platform
-from keepaliveD.records.arming import PATIENCE, ArmingRecord
-from keepaliveD.records.both import Records
 from keepaliveD.records.directory import check_link, reporting
 from keepaliveD.records.settings import SettingsRecord
-
-
-def records(options: argparse.Namespace, platform: Platform, patience: float = PATIENCE) -> Records:
-    """What is kept in the state directory, which is made if need be when something is written.
-
-    The arming record is waited for as long as `patience` says, where another process has it locked.
-    """
-    identity = platform.tuner.identity
-    return Records(
-        SettingsRecord(options.state_dir, identity, platform.tuner.ranges),
-        ArmingRecord(options.state_dir, identity["boot"], patience),
-    )
 
 
 def unrecorded(platform: Platform, daemon: int, root: Path) -> str:

@@ -33,6 +33,7 @@ from keepaliveD.platforms.base import Platform
 from keepaliveD.policy.arming.arming import matches_owner
 from keepaliveD.policy.verdicts.activity import nothing_known
 from keepaliveD.policy.verdicts.judge import judge
+from keepaliveD.records.both import records_in
 from keepaliveD.records.settings import SettingsRecord
 
 ALL = "all"
@@ -77,7 +78,8 @@ def _undo_all(options: argparse.Namespace, root: Path, platform: Platform, no_re
     refused: Refusal | None = None
     try:
         if not _undo_settings(options, root, platform, None):
-            nothing = state.nothing("undo", "undo all", state.records(options, platform).settings, no_record)
+            record = records_in(options.state_dir, platform.tuner).settings
+            nothing = state.nothing("undo", "undo all", record, no_record)
     except Busy:
         raise  # it says what to do instead
     except Refusal as refusal:
@@ -132,7 +134,7 @@ def _settings_to_name(platform: Platform) -> Besides:
 
 def _undo_settings(options: argparse.Namespace, root: Path, platform: Platform, only: Collection[str] | None) -> bool:
     """Restore these settings, and say so; return whether there was anything to do. Raises Refusal."""
-    record = state.records(options, platform).settings
+    record = records_in(options.state_dir, platform.tuner).settings
     if not record.can_exist():
         return False
     daemon = running.running(options.state_dir, root)

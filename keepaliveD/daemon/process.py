@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from keepaliveD.config import Config, doubts, load
+from keepaliveD.config import Config, load
 from keepaliveD.daemon.notify import Manager, watchdog_period
 from keepaliveD.daemon.sources import Awaited, EventSource, Signals
 from keepaliveD.daemon.worker.apart import Apart
@@ -44,6 +44,8 @@ class ReadConfiguration:
 
         What compares rules with rules, and paths with paths, takes seconds where there are thousands of them.
         """
+        from keepaliveD.config import doubts  # wanted only here
+
         config = load(self.file)
         return dataclasses.replace(config, doubts=tuple(doubts.warnings(config)))
 

@@ -23,7 +23,6 @@ import fcntl
 import functools
 import os
 import re
-import shutil
 import weakref
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -229,6 +228,8 @@ class ArmingRecord:
 
     def _copy_aside(self) -> None:
         """Keep what is there now. A copy, so that the record is there at every moment."""
+        import shutil  # with all that compresses; it is wanted where a record is damaged
+
         copy = self._directory.path / self._directory.free_aside(FILE)
         try:
             with open(self._open(os.O_RDONLY), "rb") as file, open(open_new(copy), "wb") as kept:

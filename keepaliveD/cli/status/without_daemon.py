@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from keepaliveD.cli import state
 from keepaliveD.cli.asking import running
 from keepaliveD.cli.status import overview
 from keepaliveD.cli.worker import Asking, by_single_scan, in_worker
@@ -28,6 +27,7 @@ from keepaliveD.policy.verdicts.at_risk import at_risk
 from keepaliveD.policy.verdicts.connections import order_of_urgency
 from keepaliveD.policy.verdicts.judge import Judgement, count, judge
 from keepaliveD.policy.verdicts.totals import totals
+from keepaliveD.records.both import records_in
 
 
 def look(options: argparse.Namespace, root: Path, why: str) -> overview.Host:
@@ -82,12 +82,12 @@ def _settings(options: argparse.Namespace, config: Config, platform: Platform) -
         wanted = platform.tuner.names(config.keepalive)
     except Refusal:
         return ()
-    return settings(wanted, platform.tuner, state.records(options, platform).settings)
+    return settings(wanted, platform.tuner, records_in(options.state_dir, platform.tuner).settings)
 
 
 def _damaged(options: argparse.Namespace, platform: Platform) -> tuple[str, ...]:
     """Return what is wrong with the records, as far as they may be read here."""
-    records = state.records(options, platform)
+    records = records_in(options.state_dir, platform.tuner)
     try:
         return (*records.settings.damaged(), *records.arming.damaged()) if records.settings.can_exist() else ()
     except Refusal:

@@ -36,6 +36,7 @@ from keepaliveD.policy.answers.explain import Surroundings, explain
 from keepaliveD.policy.verdicts import turns
 from keepaliveD.policy.verdicts.connections import connections, order_of_urgency
 from keepaliveD.policy.verdicts.judge import Judgement
+from keepaliveD.records.both import records_in
 
 EXPLAINED = 500  # connections whose sockets are read at most, of each user in turn; the others are only counted
 
@@ -106,7 +107,7 @@ def _host(options: argparse.Namespace, platform: Platform, some: Sequence[Connec
     """Return what is known of the host; of the settings record only as far as it may be read."""
     ended = forgotten.known(options.state_dir, some)
     with contextlib.suppress(Refusal):
-        if found := SystemSettings(platform.tuner, state.records(options, platform).settings).without_us():
+        if found := SystemSettings(platform.tuner, records_in(options.state_dir, platform.tuner).settings).without_us():
             return page.Host(runs, *found, ended)
     return page.Host(runs, forgotten=ended)
 
@@ -125,7 +126,7 @@ def _entries(options: argparse.Namespace, platform: Platform) -> dict[int, Entry
     with contextlib.suppress(Refusal):
         entries.update(platform.at_connect.armed())
     with contextlib.suppress(Refusal):
-        entries.update(state.records(options, platform).arming.entries())
+        entries.update(records_in(options.state_dir, platform.tuner).arming.entries())
     return entries
 
 
@@ -138,7 +139,7 @@ def _hidden(options: argparse.Namespace, platform: Platform, root: Path) -> str:
     """Return why what is recorded of armed sockets cannot be read here; "" where it can."""
     refusal = running.elsewhere(options.state_dir, root)
     try:
-        state.records(options, platform).arming.entries()
+        records_in(options.state_dir, platform.tuner).arming.entries()
     except Refusal as error:
         refusal = error
     return page.REQUIRES_ROOT if isinstance(refusal, NotPermitted) else str(refusal or "")
