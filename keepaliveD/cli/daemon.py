@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
     options = command.parse_args(argv)
     from keepaliveD.cli import living  # a wrong option and --help need nothing of it
 
+    gc.freeze()  # what is loaded stays: it need not be looked through again and again, and twice at the end
     return arguments.run(command.prog, lambda: living.live(options, root))
 
 

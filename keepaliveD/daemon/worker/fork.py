@@ -21,14 +21,13 @@ def fork(work: Callable[[], None], keeping: int, name: bytes = b"") -> int:
 
     `name` is how the kernel calls it, where it should not be called as this process is.
     """
-    gc.freeze()  # what is here by now stays as it is: a collection would copy the pages of all of it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the log's thread has no lock that the process takes
         pid = os.fork()
     if pid:
-        gc.unfreeze()
         return pid
     try:
+        gc.freeze()  # what is here by now stays as it is: a collection would copy the pages of all of it
         signal.set_wakeup_fd(-1)
         for each in IGNORED:
             signal.signal(each, signal.SIG_IGN)
