@@ -38,10 +38,12 @@ def started(rules: str = "") -> Iterator[tuple[psutil.Process, float]]:
         manager.bind(f"{directory}/notify")
         manager.settimeout(10)
         command = [sys.executable, "-m", "keepaliveD", "--config", str(config), "--state-dir", f"{directory}/state"]
+        surroundings = os.environ | {"NOTIFY_SOCKET": f"{directory}/notify"}
+        surroundings.pop("PYTHONDONTWRITEBYTECODE", None)  # a package installs its modules compiled
         start = time.perf_counter()
         with subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *command],
-            env=os.environ | {"NOTIFY_SOCKET": f"{directory}/notify"},
+            env=surroundings,
             stderr=subprocess.DEVNULL,
         ) as process:
             try:
