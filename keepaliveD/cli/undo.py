@@ -30,7 +30,7 @@ from keepaliveD.model.text import printable
 from keepaliveD.places import DEFAULT_FILE
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
-from keepaliveD.policy.arming.arming import matches_owner
+from keepaliveD.policy.arming.arming import may_match_again
 from keepaliveD.policy.verdicts.activity import nothing_known
 from keepaliveD.policy.verdicts.judge import judge
 from keepaliveD.records.both import records_in
@@ -261,12 +261,12 @@ def _config_if_any(file: Path | None) -> Config | None:
 
 def _arming_again(config: Config | None, file: Path | None, root: Path, daemon: int, outcome: Outcome) -> Iterator[str]:
     """Yield the rules, with their places, that arm later connections of those whose connections were disarmed."""
-    owners = [one.owner for each in _disarmed(outcome) for one in each.connections]
+    disarmed = [one for each in _disarmed(outcome) for one in each.connections]
     if config is None:
         return
     merged = read(file)
     for number, rule in enumerate(config.arm[:-1]):
-        if rule.action is not ArmAction.OBSERVE and any(matches_owner(rule, owner) for owner in owners):
+        if rule.action is not ArmAction.OBSERVE and any(may_match_again(rule, one) for one in disarmed):
             reload = running.how_to_reload(daemon, root) if daemon else how_to_start(root)
             yield (
                 f"{merged.place(('arm', number))}: this rule may arm their later connections; "

@@ -44,6 +44,7 @@ from keepaliveD.records.files import open_new, open_own, why_strange
 from keepaliveD.records.locks import lock
 
 FILE = "armed"
+PIECE = 1 << 16  # octets that are copied at a time
 PART = 10_000  # lines that are made or read at a time
 TIMES = 4  # words of what stood there, of what was set, or of what was put back
 SAMPLE = 8  # lines of which one is good enough to tell that a strange heading is a damaged one
@@ -228,12 +229,10 @@ class ArmingRecord:
 
     def _copy_aside(self) -> None:
         """Keep what is there now. A copy, so that the record is there at every moment."""
-        import shutil  # with all that compresses; it is wanted where a record is damaged
-
         copy = self._directory.path / self._directory.free_aside(FILE)
         try:
             with open(self._open(os.O_RDONLY), "rb") as file, open(open_new(copy), "wb") as kept:
-                shutil.copyfileobj(file, kept)
+                kept.writelines(iter(functools.partial(file.read, PIECE), b""))
         except OSError:
             with contextlib.suppress(OSError):  # half of it only takes room
                 copy.unlink(missing_ok=True)

@@ -160,12 +160,14 @@ def test_arming_again_is_not_offered_for_connections_that_are_cut(
 def test_the_rule_that_arms_it_again_is_named_with_its_place(
     desk: Desk, tuner: FakeTuner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As `why --fix` has written it; not those of others, nor those that arm nothing."""
+    """As `why --fix` has written it; not those of others or for others' peers, nor those that arm nothing."""
     del tuner
-    daemon(monkeypatch, desk, '[[arm]]\naction = "enable"\nunit = "ssh"\n')
+    others = ('unit = "ssh"', "ports = [5432]", 'networks = ["192.0.2.0/24"]', 'user = ["1234"]')
+    daemon(monkeypatch, desk, "".join(f'[[arm]]\naction = "enable"\n{each}\n' for each in others))
     (desk.directory / "config.d").mkdir()
     file = desk.directory / "config.d/00-why-amanda@backup.service.toml"
-    file.write_text('# of why\n[[arm]]\nunit = "amanda@backup.service"\naction = "enable"\nidle = "auto"\n')
+    rule = '[[arm]]\nunit = "amanda@backup.service"\nports = [22]\naction = "enable"\nidle = "auto"\n'
+    file.write_text(f"# of why\n{rule}")
     arm(desk, 1)
     _, out, _ = desk.types("undo", "10.20.0.9:22")
     (named,) = [line for line in out if "this rule" in line]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -695,21 +697,26 @@ def test_damaged_records_are_kept_aside_under_names_of_their_own(tmp_path: Path)
     assert known(tmp_path) == []
 
 
-def test_where_a_damaged_record_cannot_be_kept_aside_it_stays_where_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextlib.contextmanager
+def no_larger_files(most: int) -> Iterator[None]:
+    """While inside, no file grows beyond so many octets."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_where_a_damaged_record_cannot_be_kept_aside_it_stays_where_it_is(tmp_path: Path) -> None:
     """And nothing is armed that could not be recorded; half a copy is removed."""
     (tmp_path / FILE).write_bytes(NO_RECORDS[0])
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(shutil, "copyfileobj", full)
     keeper = recorder(tmp_path)
-    (told,) = keeper.set_aside()
-    assert told.startswith(f"{tmp_path / FILE}: damaged arming record")
-    with pytest.raises(StateError, match="cannot be written: No space left on device"):
-        keeper.write(armed(1))
+    with no_larger_files(len(NO_RECORDS[0]) // 2):
+        (told,) = keeper.set_aside()
+        assert told.startswith(f"{tmp_path / FILE}: damaged arming record")
+        with pytest.raises(StateError, match="cannot be written: File too large"):
+            keeper.write(armed(1))
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(FILE, NO_RECORDS[0])]
 
 

@@ -28,8 +28,8 @@ type Scan (ago: float, took: float, interval: float)
 type Arming (result: string, count: int)
 
 # Connections of a path and unit that ended since the start: foretold by a warning, not foretold, and not foreseeable;
-# and silences that armed connections survived although they were longer than the idle timeout of the path. The unit is
-# "" where it is not known or a login session
+# and silences that armed connections survived although they were longer than the idle timeout of the path. The 100
+# largest; the unit is "" where it is not known or a login session
 type Ends (path: string, unit: string, foretold: int, missed: int, unforeseeable: int, saved: int)
 
 # Network namespaces that are not watched: those that may not be entered, those that are too many, those that do not

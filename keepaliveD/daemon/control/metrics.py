@@ -22,7 +22,7 @@ PREFIX = "tcp_keepalive_"
 MOST = 20  # values of a label that names a unit or a path
 OTHER = "other"
 FORESEEABLE = (Cause.MIDDLEBOX_IDLE, Cause.SILENT_AFTER_IDLE)
-PERHAPS_FORESEEN = (*FORESEEABLE, Cause.UNKNOWN_TO_PEER)
+PERHAPS_FORESEEN = (*FORESEEABLE, Cause.UNKNOWN_TO_PEER, Cause.LOCAL_FIREWALL)
 FORETOLD, MISSED, APART = "yes", "no", "not foreseeable"
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import fnmatch
+import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -329,6 +330,18 @@ def matches_owner(rule: ArmRule, owner: Owner) -> bool:
     """Return whether unit, process and container of the owner match the rule."""
     asked = ((rule.units, owner.unit), (rule.processes, owner.process), (rule.containers, owner.container))
     return all(not patterns or (bool(name) and _suits(name, patterns)) for patterns, name in asked)
+
+
+def may_match_again(rule: ArmRule, connection: Connection) -> bool:
+    """Return whether a rule may match a later connection of the same owner to the same peer: all but its verdict."""
+    ports, peer = {connection.local.port, connection.remote.port}, ipaddress.ip_address(connection.remote.address)
+    return (
+        matches_owner(rule, connection.owner)
+        and (not rule.users or connection.uid in rule.users)
+        and (not rule.networks or any(peer in network for network in rule.networks))
+        and (not rule.ports or not ports.isdisjoint(rule.ports))
+        and (not rule.paths or not connection.path or _suits(connection.path, rule.paths))
+    )
 
 
 def _suits(name: str, patterns: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.rules import Path
 from keepaliveD.model.snapshot import AtRisk, Kind, LastScan, Left, Setting, Snapshot, Totals, Tried
+from keepaliveD.policy.autopsy.hindsight import MAY_HAVE_FORGOTTEN
 
 SNAPSHOT = Snapshot(
     pid=812,
@@ -126,8 +127,9 @@ def test_counters_are_there_before_anything_happens() -> None:
 def test_every_death_is_in_a_series_that_was_there_before() -> None:
     names = set(series(dataclasses.replace(SNAPSHOT, tally=Tally())))
     counts = dict.fromkeys(SNAPSHOT.tally.by_cause, 1)
-    perhaps = (Cause.UNKNOWN_TO_PEER, Foretold.FORETOLD), (Cause.MIDDLEBOX_IDLE, Foretold.PRESUMED_SAFE)
-    tally = Tally(by_cause=Counter({**counts, **dict.fromkeys(perhaps, 1)}))
+    perhaps = [(Cause(cause), Foretold.FORETOLD) for cause in MAY_HAVE_FORGOTTEN]
+    missed = Cause.MIDDLEBOX_IDLE, Foretold.PRESUMED_SAFE
+    tally = Tally(by_cause=Counter({**counts, **dict.fromkeys([missed, *perhaps], 1)}))
     assert set(series(dataclasses.replace(SNAPSHOT, tally=tally))) == names
 
 
