@@ -49,7 +49,7 @@ class NoInput(Refusal):
 
 
 class NotPermitted(Refusal):
-    """A privilege is missing, or a sandbox forbids the action."""
+    """A privilege is missing, a sandbox forbids the action, or the token of a listener is wrong."""
 
     status = Exit.NOPERM
 
