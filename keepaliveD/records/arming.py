@@ -1,17 +1,7 @@
 """Which sockets were armed, and what stood there before: known to the next daemon and to keepalivectl.
 
-A text file of one line a socket, to which is only appended, so that nothing is lost by kill -9:
-
-    tcp-keepalived armed 2 BOOT
-    COOKIE  ON IDLE INTERVAL PROBES  ON IDLE INTERVAL PROBES  INHERITED  CHECK      before, after
-    COOKIE  ON IDLE INTERVAL PROBES  INHERITED  CHECK                               put back as a daemon ended
-    COOKIE -  CHECK                                                                 put back, or somebody's since
-    COOKIE 0  CHECK                                                                 not set after all
-
-INHERITED is a sum: of the three before (or put back), the socket took 1 its idle time, 2 its interval, 4 its number of
-probes from its network namespace. CHECK is a checksum of the boot and the line (CRC-32, hexadecimal): a line
-that was damaged says nothing, and a damaged heading spoils no line. Format 1, of earlier versions, has
-neither; it is read, and rewritten before anything is added. A damaged file is copied aside before that.
+A text file of one line a socket (records/lines.py), to which is only appended, so that nothing is lost by kill -9.
+One of an earlier version is read, and rewritten before anything is added. A damaged file is copied aside before that.
 The record ends with the boot, as the sockets do; so it is written, but not forced to the disk.
 """
 
@@ -22,9 +12,7 @@ import errno
 import fcntl
 import functools
 import os
-import re
 import weakref
-import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain, islice, takewhile
 from pathlib import Path
@@ -33,31 +21,22 @@ from typing import TextIO
 import numpy as np
 
 from keepaliveD.model.errors import Busy, NotPermitted, Refusal, StateError
-from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
-from keepaliveD.model.results import Armed, Entry, Mark, PutBack
+from keepaliveD.model.results import Armed, Entry, PutBack
 from keepaliveD.model.sockets import Bools, Column
 from keepaliveD.policy.arming.choices import Recorded
-from keepaliveD.policy.arming.shared import Shared, are_among, shared
+from keepaliveD.policy.arming.shared import are_among, shared
 from keepaliveD.records.directory import StateDirectory, permitting
 from keepaliveD.records.entries import LEFT_ALONE, NOTHING, Entries, Whose
 from keepaliveD.records.files import open_new, open_own, why_strange
+from keepaliveD.records.lines import PART, Lines, is_heading_begun, read_earlier
 from keepaliveD.records.locks import lock
 
 FILE = "armed"
 PIECE = 1 << 16  # octets that are copied at a time
-PART = 10_000  # lines that are made or read at a time
-TIMES = 4  # words of what stood there, of what was set, or of what was put back
 SAMPLE = 8  # lines of which one is good enough to tell that a strange heading is a damaged one
 PATIENCE = 5.0  # seconds for which another process may have the record locked: rewriting a large one takes some
-SPREAD = 0x9E3779B1  # odd, of about as many ones as zeros
-LOW = 0xFFFFFFFF  # the bits of a checksum
 LARGEST = 1 << 27  # octets, of some two million sockets
 SPARE = 1000  # lines about sockets that are gone, before they are cleared away
-START = "tcp-keepalived armed "  # of the heading, in every format
-ANY_HEADING = re.compile(START + r"[0-9]+ ([0-9A-Za-z-]+)\n")
-CUT_HEADING = re.compile(START + r"[0-9]+( [0-9A-Za-z-]*)?")
-
-MARKS = {mark.value: mark for mark in Mark}
 
 
 class ArmingRecord:
@@ -69,11 +48,8 @@ class ArmingRecord:
     def __init__(self, directory: Path, boot: str, patience: float = PATIENCE) -> None:
         self._directory = StateDirectory(directory)
         self._file = directory / FILE
-        self._boot = boot
         self._patience = patience
-        self._heading = f"tcp-keepalived armed 2 {boot}\n"
-        self._earlier_heading = f"tcp-keepalived armed 1 {boot}\n"
-        self._checks = _Checks(boot)
+        self._lines = Lines(boot)
         self._outdated = False  # whether the file has another heading, and is to be rewritten
         self._is_no_record = False  # whether it has neither heading nor lines
         self._is_strange = False  # whether it has a second name or another owner, so that nobody else may read it
@@ -136,7 +112,7 @@ class ArmingRecord:
             new = shared(new)
             if moved:
                 new = new.part(~are_among(new.cookies, moved))
-            self._append(file, self._lines(new))
+            self._append(file, self._lines.of(new))
             self._entries.put(new, whose)
         return moved
 
@@ -243,8 +219,8 @@ class ArmingRecord:
             self._copy_aside()
         new = self._file.with_suffix(".new")
         with open(open_new(new), "w", encoding="ascii") as file:
-            file.write(self._heading)
-            file.writelines(self._lines(self._entries.all()))
+            file.write(self._lines.heading)
+            file.writelines(self._lines.of(self._entries.all()))
         new.replace(self._file)
 
     def _append(self, file: int, parts: Iterable[str]) -> None:
@@ -253,7 +229,7 @@ class ArmingRecord:
         os.ftruncate(file, known)
         end = known
         try:
-            for part in parts if known else chain([self._heading], parts):
+            for part in parts if known else chain([self._lines.heading], parts):
                 octets = part.encode("ascii")
                 if os.write(file, octets) < len(octets):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -319,7 +295,7 @@ class ArmingRecord:
             self._outdated, self._damaged_lines, known = False, 0, 0
         if status.st_size > known:
             with open(file, encoding="ascii", errors="replace", newline="\n", closefd=False) as reader:
-                known = self._learn_all(reader) if not known else self._learn(reader, known, self._checks.words)
+                known = self._learn_all(reader) if not known else self._learn(reader, known, self._lines.read)
         self._read_from = (status.st_ino, known)
 
     def _hold(self, file: int) -> None:
@@ -336,21 +312,22 @@ class ArmingRecord:
         What was known before stays known where somebody put something else in the place of the file, or damaged it.
         """
         heading = reader.readline()
-        is_whole, earlier = heading.endswith("\n"), heading == self._earlier_heading
-        ours = heading == self._heading or earlier or any(map(self._checks.hold, islice(reader, SAMPLE)))
-        self._is_no_record = not (ours or (self._is_of_another_boot(heading) if is_whole else _is_begun(heading)))
+        lines, earlier = self._lines, heading == self._lines.earlier_heading
+        ours = heading == lines.heading or earlier or any(map(lines.is_whole, islice(reader, SAMPLE)))
+        is_stale = lines.is_heading_of_another_boot if heading.endswith("\n") else is_heading_begun
+        self._is_no_record = not (ours or is_stale(heading))
         if not ours:
             self._is_removed = self._knows_any()
             return 0
         before = self._entries.all()
         self._entries.take_back()
-        self._outdated = heading != self._heading
-        known = self._learn(reader, len(heading), _earlier_words if earlier else self._checks.words)
+        self._outdated = heading != lines.heading
+        known = self._learn(reader, len(heading), read_earlier if earlier else lines.read)
         if self._damaged_lines:
             self._entries.put(before.part(self._entries.of(before.cookies)["entry"] == NOTHING))
         return known
 
-    def _learn(self, reader: TextIO, start: int, words_of: Callable[[str], tuple[int, str]]) -> int:
+    def _learn(self, reader: TextIO, start: int, read: Callable[[str], tuple[int, Entry]]) -> int:
         """Learn the lines from there on; return where the last whole one ends: the rest is read once it is a line."""
         reader.seek(start)
         whole = takewhile(lambda line: line.endswith("\n"), reader)
@@ -359,28 +336,13 @@ class ArmingRecord:
             for line in lines:
                 start += len(line)  # it has a letter for each octet
                 try:
-                    cookie, words = words_of(line)
-                    new[cookie] = MARKS.get(words) or _read(words)
+                    cookie, entry = read(line)
                 except ValueError:
                     self._damaged_lines += 1
+                else:
+                    new[cookie] = entry
             self._entries.put(new)
         return start
-
-    def _is_of_another_boot(self, heading: str) -> bool:
-        """Whether all that this heading stands above is of sockets that are gone, whatever its format."""
-        found = ANY_HEADING.fullmatch(heading)
-        return found is not None and found[1] != self._boot
-
-    def _lines(self, entries: Shared[Entry]) -> Iterator[str]:
-        """Lines of some sockets at a time, in their order."""
-        used, number_of = np.unique(entries.numbers, return_inverse=True)
-        kinds = [_words(entries.kinds[number]) for number in used.tolist()]
-        lines = [f"%d {words} %08x\n" for words in kinds]  # filled in at once: a call for each takes longer
-        checks = np.array([self._checks.of(words) for words in kinds], np.uint64)
-        for start in range(0, len(entries), PART):
-            cookies, numbers = entries.cookies[start : start + PART], number_of[start : start + PART]
-            filled = np.column_stack([cookies, (cookies * np.uint64(SPREAD) ^ checks[numbers]) & np.uint64(LOW)])
-            yield "".join([lines[number] for number in numbers.tolist()]) % tuple(filled.ravel().tolist())
 
     @contextlib.contextmanager
     def _reporting(self, verb: str) -> Iterator[None]:
@@ -396,76 +358,3 @@ class ArmingRecord:
         if error.errno in (errno.EACCES, errno.EPERM):
             return NotPermitted(f"{problem}; {permitting(error, self._file, verb)}")
         return StateError(f"{problem}; no socket is touched without the arming record")
-
-
-class _Checks:
-    """Checksums of lines: of the boot, the words, and the cookie."""
-
-    def __init__(self, boot: str) -> None:
-        self._boot = zlib.crc32(boot.encode())
-
-    def of(self, words: str) -> int:
-        """That of the boot and the words, which many lines share."""
-        return zlib.crc32(words.encode("ascii", "replace"), self._boot)
-
-    def hold(self, line: str) -> bool:
-        """Whether this is an undamaged line of this boot."""
-        with contextlib.suppress(ValueError):
-            return bool(self.words(line))
-        return False
-
-    def words(self, line: str) -> tuple[int, str]:
-        """The cookie and the words of a line. Raises ValueError where its checksum is another."""
-        first, _, rest = line.partition(" ")
-        words = rest.rpartition(" ")[0]
-        cookie = _cookie(first)
-        if line != _line(cookie, words, self.of(words)):
-            raise ValueError(line)
-        return cookie, words
-
-
-def _line(cookie: int, words: str, check: int) -> str:
-    """A line, with a checksum that also any change of the cookie's digits changes."""
-    return f"{cookie} {words} {(cookie * SPREAD ^ check) & LOW:08x}\n"
-
-
-def _is_begun(text: str) -> bool:
-    """Whether it is nothing yet, or a heading that was cut, as by kill -9 in the first write."""
-    return START.startswith(text) or CUT_HEADING.fullmatch(text) is not None
-
-
-def _earlier_words(line: str) -> tuple[int, str]:
-    """The same of format 1, which did not tell what was inherited. Raises ValueError."""
-    first, _, words = line.removesuffix("\n").partition(" ")
-    return _cookie(first), words if words == Mark.LEFT_ALONE.value else f"{words} {Own.UNTOLD:d}"
-
-
-def _cookie(word: str) -> int:
-    """The cookie that this word is. Raises ValueError."""
-    cookie = int(word)
-    if not 0 <= cookie < 1 << 64:
-        raise ValueError(word)
-    return cookie
-
-
-def _words(entry: Entry) -> str:
-    if isinstance(entry, Mark):
-        return entry.value
-    *settings, inherited = entry
-    each = (f"{on:d} {times.idle} {times.interval} {times.probes}" for on, times in settings)
-    return f"{' '.join(each)} {inherited:d}"
-
-
-@functools.lru_cache(maxsize=1024)  # most sockets stand as others do
-def _read(words: str) -> Armed | PutBack:
-    """Its twin; raises ValueError."""
-    *numbers, inherited = map(int, words.split())
-    if len(numbers) == 2 * TIMES:
-        return Armed(_settings(*numbers[:TIMES]), _settings(*numbers[TIMES:]), Own(inherited))
-    if len(numbers) != TIMES or inherited & Own.UNTOLD:
-        raise ValueError(words)
-    return PutBack(_settings(*numbers), Own(inherited))
-
-
-def _settings(on: int, *times: int) -> SocketKeepalive:
-    return SocketKeepalive(bool(on), Keepalive(*times))

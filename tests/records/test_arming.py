@@ -22,7 +22,7 @@ from keepaliveD.model.errors import Busy, NotPermitted, StateError
 from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Entry, Mark, PutBack
 from keepaliveD.model.sockets import Column
-from keepaliveD.records import arming as arming_record
+from keepaliveD.records import lines as lines_of_record
 from keepaliveD.records.arming import FILE, SPARE, ArmingRecord
 from keepaliveD.records.entries import Whose
 from tests.support.descriptors import open_descriptors
@@ -616,7 +616,7 @@ def test_of_many_lines_none_stays_where_the_disk_is_full_before_the_last(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return really(file, text)
 
-    monkeypatch.setattr(arming_record, "PART", 2)
+    monkeypatch.setattr(lines_of_record, "PART", 2)
     monkeypatch.setattr(os, "write", write)
     with pytest.raises(StateError, match="cannot be written: No space left on device"):
         keeper.write(armed(*range(2, 9)))
