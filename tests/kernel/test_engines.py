@@ -99,6 +99,20 @@ while True:
 """
 
 
+TALK = """
+import socket
+server = socket.create_server(("127.0.0.1", 0), backlog=500)
+clients = [socket.create_connection(server.getsockname()) for _ in range(500)]
+ends = [end for client in clients for end in (client, server.accept()[0])]
+print(flush=True)
+while True:
+    for end in ends:
+        end.send(b"word")
+    for end in ends:
+        end.recv(4)
+"""
+
+
 @dataclass
 class Host:
     """Namespaces full of connections of each kind, and all that they are made of."""
@@ -472,6 +486,29 @@ def test_no_socket_that_stays_is_missed_while_others_come_and_go(engine: Callabl
             seen = of_host(host, sockets)["cookie"].tolist()
             assert set(host.held) <= set(seen)
             assert len(seen) == len(set(seen))
+
+
+@by_each
+def test_a_socket_that_sends_while_it_is_read_is_not_old(engine: Callable[..., Engine]) -> None:
+    """What is newer than the reader's clock has the age 0; in a small table many sockets are read at one instant."""
+    ages: list[list[np.float32]] = []
+
+    def look() -> None:
+        with contextlib.closing(engine()) as reading:
+            reading.enter(home.inode)
+            for _ in range(200):
+                sockets = Sockets()
+                assert reading.read(sockets) == {}
+                ages.append([np.nanmax(sockets[name], initial=0.0) for name in (*AGES, "since_packet")])
+
+    with Namespace() as maker:
+        maker.set_sysctl("net.ipv4.tcp_child_ehash_entries", 64)
+        with Namespace(maker) as home, home.running(sys.executable, "-c", TALK) as talking:
+            assert talking.stdout
+            assert talking.stdout.readline()
+            home.inside(look)
+            assert talking.poll() is None
+    assert np.max(ages) < SOON
 
 
 def test_a_socket_that_is_gone_gets_no_cookie_nor_that_of_another_with_its_addresses() -> None:

@@ -131,11 +131,22 @@ static __always_inline void fill_keepalive(struct record *record, const struct t
 	record->keepcnt = probes ?: net->sysctl_tcp_keepalive_probes;
 }
 
+enum { MEANWHILE = 1000 }; /* jiffies */
+
+/* Jiffies since then. The other processors send and receive meanwhile: what is newer than `now` is not 2^32 old. */
+static __always_inline __u32 passed(__u32 now, __u32 then)
+{
+	__u32 since = now - then;
+
+	return since < (__u32)-MEANWHILE ? since : 0;
+}
+
 /* all but what the caller has read already: cookie, state, owner and peer */
 static __always_inline void fill(struct record *record, const struct tcp_sock *tp, unsigned long now)
 {
 	const struct sock *sk = (const struct sock *)tp;
 	const struct sock_common *common = &sk->__sk_common;
+	__s64 since_packet = bpf_ktime_get_ns() / 1000 - tp->tcp_mstamp; /* us */
 
 	record->cgroup = sk->sk_cgrp_data.cgroup->kn->id;
 	put_address(&record->local, common, common->skc_rcv_saddr, &common->skc_v6_rcv_saddr);
@@ -143,11 +154,11 @@ static __always_inline void fill(struct record *record, const struct tcp_sock *t
 	record->interface = common->skc_bound_dev_if;
 	record->segments_in = tp->segs_in;
 	record->segments_out = tp->segs_out;
-	record->since_sent = (__u32)now - tp->lsndtime;
-	record->since_received = (__u32)now - tp->inet_conn.icsk_ack.lrcvtime;
-	record->since_acked = (__u32)now - tp->rcv_tstamp;
+	record->since_sent = passed(now, tp->lsndtime);
+	record->since_received = passed(now, tp->inet_conn.icsk_ack.lrcvtime);
+	record->since_acked = passed(now, tp->rcv_tstamp);
 	record->netns = common->skc_net.net->ns.inum;
-	record->since_packet = (bpf_ktime_get_ns() / 1000 - tp->tcp_mstamp) >> 10;
+	record->since_packet = since_packet > 0 ? since_packet >> 10 : 0;
 	record->user_timeout = tp->inet_conn.icsk_user_timeout;
 	record->retransmits = tp->inet_conn.icsk_retransmits;
 	record->probes = tp->inet_conn.icsk_probes_out;
