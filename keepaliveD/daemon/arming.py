@@ -287,7 +287,7 @@ def _undone(armings: Sequence[Arming], mark: Mark, entries: Mapping[int, Entry])
             numbers = known.numbers_of(cookies)
             for number in np.unique(numbers).tolist():
                 entry = known.kinds[number] if number != NONE else mark
-                parts.append((cookies[numbers == number], _put_back(entry, arming.after) or mark))
+                parts.append((cookies[numbers == number], _as_put_back(entry, arming.after) or mark))
     numbers = np.repeat(np.arange(len(parts)), [len(cookies) for cookies, _ in parts])
     return Shared(
         np.concatenate([np.zeros(0, np.uint64), *(cookies for cookies, _ in parts)]),
@@ -296,8 +296,8 @@ def _undone(armings: Sequence[Arming], mark: Mark, entries: Mapping[int, Entry])
     )
 
 
-def _put_back(entry: Entry, stands: SocketKeepalive | None) -> PutBack | None:
-    """Return that this was put back, None where a program chose all of it, or that is not known."""
+def _as_put_back(entry: Entry, stands: SocketKeepalive | None) -> PutBack | None:
+    """Return the entry that this was put back; None where a program chose all of it, or that is not known."""
     if isinstance(entry, Armed) and entry.inherited & ALL and stands:
         return PutBack(stands, entry.inherited)
     return None
