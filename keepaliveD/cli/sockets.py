@@ -146,7 +146,9 @@ def _check(options: argparse.Namespace, root: Path) -> int:
         status = UNKNOWN
     why = f"{blind}; " if blind else ""
     more = f"; not watched: {others}" if others and not blind else ""
-    print(f"KEEPALIVE {STATUS[status]}: {why}{risks} of {len(found)} connections{more} | {numbers}")
+    guessed = sum(one.rests_on_guess for one in found)
+    safe = f", {guessed} safe by a guess" if guessed else ""
+    print(f"KEEPALIVE {STATUS[status]}: {why}{risks} of {len(found)} connections{safe}{more} | {numbers}")
     return status
 
 

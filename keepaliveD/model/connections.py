@@ -130,6 +130,11 @@ class Connection:
     unanswered_after: float = FOREVER
     owner: Owner = Owner()
 
+    @property
+    def rests_on_guess(self) -> bool:
+        """Whether it is safe only if the timeout of its path is as long as it is guessed to be."""
+        return self.verdict is Verdict.SAFE and self.origin.guessed and self.timeout != FOREVER
+
     def with_owner(self, owner: Owner) -> Connection:
         """Return the same connection with this owner: dataclasses.replace() takes more than twice the time."""
         fields: list[Any] = [*_ALL_BUT_OWNER(self), owner]
@@ -141,8 +146,9 @@ _ALL_BUT_OWNER = operator.attrgetter(*[each.name for each in dataclasses.fields(
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many connections a scan found, by verdict."""
+    """How many connections a scan found, by verdict; `guessed` of the safe ones are so by a guessed idle timeout."""
 
     total: int
     namespaces: int
     by_verdict: Mapping[Verdict, int] = field(default_factory=dict)
+    guessed: int = 0

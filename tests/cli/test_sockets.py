@@ -156,9 +156,13 @@ def test_wide_shows_every_column_and_cuts_nothing(desk: Desk, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        ([], 2, "CRITICAL: 1 cut, 2 bare, 0 late of 5 connections | unknown=1 safe=1 late=0 bare=2 cut=1"),
+        (
+            [],
+            2,
+            "CRITICAL: 1 cut, 2 bare, 0 late of 5 connections, 1 safe by a guess | unknown=1 safe=1 late=0 bare=2 cut=1",
+        ),
         (["--unit", "amanda"], 1, "WARNING: 0 cut, 2 bare, 0 late of 2 connections | "),
-        (["--unit", "ssh"], 0, "OK: 0 cut, 0 bare, 0 late of 1 connections | "),
+        (["--unit", "ssh"], 0, "OK: 0 cut, 0 bare, 0 late of 1 connections, 1 safe by a guess | "),
         (["--unit", "nobody"], 0, "OK: 0 cut, 0 bare, 0 late of 0 connections | "),
     ],
 )

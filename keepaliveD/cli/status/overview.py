@@ -201,6 +201,8 @@ def _setting(one: Setting, host: Host) -> str:
 def _connections(host: Host) -> str:
     counts = Counter(host.connections)
     by_verdict = ", ".join(f"{counts[verdict]} {verdict}" for verdict in WORST if counts[verdict])
+    if guessed := counts["guessed"]:  # the safe ones are the last
+        by_verdict += " by a guess" if guessed == counts["safe"] else f" ({guessed} by a guess)"
     namespaces = f" in {counts['namespaces']} namespaces" if counts["namespaces"] > 1 else ""
     hidden = " that were seen" if unwatched.blind(host.unwatched, host.netns) else ""
     once = " (by a single scan)" if host.daemon is None else ""

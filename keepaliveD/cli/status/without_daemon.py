@@ -39,6 +39,7 @@ def look(options: argparse.Namespace, root: Path, why: str) -> overview.Host:
     with in_worker(platform.open, watching) as asking:
         judgement = by_single_scan(judge(asking(scan(time.monotonic())), nothing_known(), config.paths, config.ignore))
         units = _units(judgement, asking)
+    counts = count(judgement)
     return overview.Host(
         daemon=None,
         why=why,
@@ -46,7 +47,7 @@ def look(options: argparse.Namespace, root: Path, why: str) -> overview.Host:
         applied=config.apply,
         engine=f"{judgement.table.engine_description} (of this scan by keepalivectl)",
         at_risk=at_risk(judgement, units),
-        connections=by_verdict(count(judgement)),
+        connections={**by_verdict(counts), "guessed": counts.guessed},
         unwatched=judgement.table.unwatched._asdict(),
         netns=own_namespace(),
         pinned=_pinned(platform),

@@ -163,8 +163,7 @@ def _count(number: int) -> str:
 
 def rests_on_guess(its: Explained) -> bool:
     """Return whether a connection is safe only if the timeout of its path is as long as it is guessed to be."""
-    one = its.connection
-    return one.verdict is Verdict.SAFE and one.origin.guessed and one.timeout != FOREVER and its.watched
+    return its.connection.rests_on_guess and its.watched
 
 
 def _fate(its: Explained, host: Host) -> str:

@@ -6,7 +6,8 @@ DESCRIPTION = """\
 # How tcp-keepalived is, and what it does. Durations are seconds; null means unknown or never.
 interface internal.tcp-keepalived
 
-# Connections by verdict; see keepalivectl(1)
+# Connections by verdict; see keepalivectl(1). So many of the safe ones are safe only if the timeout of their path is as
+# long as it is guessed to be
 type Connections (
   total: int,
   namespaces: int,
@@ -14,7 +15,8 @@ type Connections (
   safe: int,
   late: int,
   bare: int,
-  cut: int
+  cut: int,
+  guessed: int
 )
 
 # A setting of the system, by the kernel's name: what the configuration wants, what stands, and what stood before;

@@ -179,7 +179,7 @@ def status(snapshot: Snapshot) -> dict[str, object]:
         "settings": [one._asdict() for one in snapshot.settings],
         "engine": snapshot.engine,
         "unseen": snapshot.unseen,
-        "connections": {"namespaces": counts.namespaces, **by_verdict(counts)},
+        "connections": {"namespaces": counts.namespaces, **by_verdict(counts), "guessed": counts.guessed},
         "scan": scan and {name: round(value, 6) for name, value in scan._asdict().items()},
         "arming": [{"result": result.value, "count": count} for result, count in snapshot.results.items() if count],
         "ends": [ends(*one) for one in snapshot.tally.by_path_and_unit()[:MOST_ENDS]],

@@ -10,6 +10,7 @@ import numpy as np
 
 from keepaliveD.model.connections import Counts, Verdict
 from keepaliveD.model.dataclass import dataclass
+from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.origin import Source
 from keepaliveD.model.rules import IPNetwork, Path
 from keepaliveD.model.sockets import Column, SocketTable, shrunk
@@ -133,4 +134,13 @@ def count_by_path(judgement: Judgement) -> list[Counts]:
 def count(judgement: Judgement) -> Counts:
     """Count the connections by verdict."""
     numbers = np.bincount(judgement.forecast.verdict, minlength=len(Verdict)).tolist()
-    return Counts(len(judgement.table), judgement.table.namespaces, dict(zip(Verdict, numbers, strict=True)))
+    by_verdict = dict(zip(Verdict, numbers, strict=True))
+    return Counts(len(judgement.table), judgement.table.namespaces, by_verdict, _count_guessed(judgement))
+
+
+def _count_guessed(judgement: Judgement) -> int:
+    """Count the connections that are safe only if the timeout of their path is as long as it is guessed to be."""
+    outlook, assigned = judgement.forecast, judgement.assigned
+    guesses = [path.timeout if path.origin.guessed and path.timeout != FOREVER else np.nan for path in assigned.paths]
+    guessed = outlook.timeout == np.array(guesses)[assigned.index]  # one that has survived more has another timeout
+    return int(np.count_nonzero(guessed & ~outlook.by_firewall & (outlook.verdict == Verdict.SAFE.value)))

@@ -109,6 +109,16 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return desk
 
 
+@pytest.mark.parametrize(("guessed", "said"), [(40, "40 safe by a guess"), (3, "40 safe (3 by a guess)")])
+def test_how_many_are_safe_by_a_guess_is_told(desk: Desk, guessed: int, said: str) -> None:
+    snapshot = dataclasses.replace(SNAPSHOT, counts=dataclasses.replace(SNAPSHOT.counts, guessed=guessed))
+    with serving(desk.directory, FakeHost(snapshot)):
+        _, out, _ = desk.types("status")
+        _, told, _ = desk.types("status", "--json")
+    assert f"connections  42 in 3 namespaces: 2 bare, {said}" in out
+    assert json.loads("".join(told))["connections"]["guessed"] == guessed
+
+
 def test_a_daemon_is_asked(desk: Desk) -> None:
     """What it says is printed, harmless for a terminal."""
     with desk.daemon():

@@ -137,7 +137,7 @@ def test_the_status_is_answered(control: Control) -> None:
         turns(control)
         answer = json.loads(said(its)[:-1])["parameters"]
     assert answer["connections"] == {
-        "total": 42, "namespaces": 3, "unknown": 0, "safe": 40, "late": 0, "bare": 2, "cut": 0,
+        "total": 42, "namespaces": 3, "unknown": 0, "safe": 40, "late": 0, "bare": 2, "cut": 0, "guessed": 0,
     }  # fmt: skip
     setting = {"name": "net.ipv4.tcp_keepalive_time", "wanted": 180, "stands": 180, "before": 7200, "note": ""}
     assert answer["settings"] == [setting]

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Unpack
+
+import pytest
 
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.keepalive import Shown
+from keepaliveD.model.origin import Origin, Source
+from keepaliveD.model.rules import Path
 from keepaliveD.model.snapshot import LEFT, Kind
 from keepaliveD.model.sockets import Switch, Timer
+from keepaliveD.policy.verdicts.judge import count
 from keepaliveD.policy.verdicts.totals import totals
-from tests.support.tables import FIREWALL, FOREVER, idle, table, watch
+from tests.support.tables import FIREWALL, FOREVER, Socket, idle, table, watch
+
+GUESSED = dataclasses.replace(FIREWALL, origin=Origin(Source.GUESS))
+
+
+def safe(**others: Unpack[Socket]) -> Socket:
+    """One that keepalive keeps."""
+    return idle(10.0, timer=Timer.KEEPALIVE, expires=100.0, keepalive=Switch.ON) | others
 
 
 def test_connections_that_have_all_in_common_are_counted_together() -> None:
@@ -55,3 +68,14 @@ def test_time_left_is_that_of_connections_at_risk_and_none_of_those_that_are_cut
 def test_a_connection_on_a_path_that_never_forgets_has_no_end() -> None:
     never = dataclasses.replace(FIREWALL, timeout=FOREVER)
     assert totals(watch(table(1000.0, idle(10.0, cookie=1)), path=never)).left.number == 0
+
+
+@pytest.mark.parametrize(("path", "guessed"), [(GUESSED, 2), (FIREWALL, 0)])
+def test_connections_that_are_safe_by_a_guess_are_counted(path: Path, guessed: int) -> None:
+    """Not one that has survived a longer silence, nor one that a guess alone puts at risk."""
+    quiet = [table(1000.0, idle(0.0, cookie=4)), table(1350.0, idle(350.0, cookie=4))]
+    bare, first, second = idle(250.0, cookie=1), safe(cookie=2), safe(cookie=3)
+    survivor = safe(**idle(2.0, cookie=4, segments_in=11))
+    judgement = watch(*quiet, table(1365.0, bare, first, second, survivor), path=path)
+    assert judgement.forecast.verdict.tolist() == [Verdict.BARE, *[Verdict.SAFE] * 3]
+    assert count(judgement).guessed == guessed
