@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections import Counter
 from dataclasses import field
 from typing import NamedTuple
@@ -64,6 +65,7 @@ class Death:
     owner: Owner = field(default_factory=Owner)
     only_data_counts: bool = False  # for its path: a probe refreshes nothing
     both_closed: bool = False  # before: what was lost, or reset, is the last word of a connection that was done with
+    shortest: float = math.nan  # silence in which its path forgot one with the same peer, as far as that is known
     is_held: bool = False  # whether its program may still hold the socket: it was told an error
 
 

@@ -159,7 +159,7 @@ def test_wide_shows_every_column_and_cuts_nothing(desk: Desk, monkeypatch: pytes
         (
             [],
             2,
-            "CRITICAL: 1 cut, 2 bare, 0 late of 5 connections, 1 safe by a guess | unknown=1 safe=1 late=0 bare=2 cut=1",
+            "CRITICAL: 1 cut, 2 bare, 0 late of 5 connections, 1 safe by a guess | unknown=1 safe=1 late=0 bare=2 ",
         ),
         (["--unit", "amanda"], 1, "WARNING: 0 cut, 2 bare, 0 late of 2 connections | "),
         (["--unit", "ssh"], 0, "OK: 0 cut, 0 bare, 0 late of 1 connections, 1 safe by a guess | "),

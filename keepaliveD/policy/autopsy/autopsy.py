@@ -23,6 +23,7 @@ from keepaliveD.model.sockets import OWN, Bools, Column, Indices
 from keepaliveD.policy.autopsy.facts import is_ordinary
 from keepaliveD.policy.autopsy.hindsight import NOTHING, Examined, Key, Remembered, Whose, examine, remember
 from keepaliveD.policy.autopsy.saves import Saves
+from keepaliveD.policy.autopsy.silences import Silences
 from keepaliveD.policy.timeouts.advice import Advisor, are_evidence
 from keepaliveD.policy.verdicts.activity import Activity, find
 from keepaliveD.policy.verdicts.judge import Judgement
@@ -93,6 +94,7 @@ class Autopsy:
     def __init__(self, rules: AutopsyRules) -> None:
         self.tally = Tally()
         self._saves = Saves()
+        self._silences = Silences()
         self.advisor = Advisor(rules.paths, rules.products)
         self._units: dict[int, str] = {}  # by cgroup
         self._owners: dict[int, Owner] = {}  # by cookie
@@ -184,8 +186,9 @@ class Autopsy:
         scans = (self._scan, *(known for _, known in self._gone))
         with_evidence = self.advisor.with_evidence(self._rules.paths)
         seen = (ended, scans, self._rules.paths, self._units, deaths.unknown)
-        examined = examine(*seen, owners=self._owners, with_evidence=with_evidence)
+        examined = examine(*seen, owners=self._owners, with_evidence=with_evidence, silences=self._silences)
         others = ~self._measured(examined.ended["cookie"])
+        self._silences.learn(examined.ended[others], examined.causes.cause[others])
         self._forget_measured(ended["cookie"][~others])
         self._count(examined, others)
         self.advisor.died(ended, examined.path, examined.causes.cause, others & are_evidence(ended, self._netns))

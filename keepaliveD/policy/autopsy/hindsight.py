@@ -21,6 +21,7 @@ from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTabl
 from keepaliveD.policy.autopsy.deaths import Causes, decide
 from keepaliveD.policy.autopsy.evidence import closer_name, evidence, name_of
 from keepaliveD.policy.autopsy.facts import BOTH_CLOSED, as_closed
+from keepaliveD.policy.autopsy.silences import Silences
 from keepaliveD.policy.verdicts.activity import Activity, find
 from keepaliveD.policy.verdicts.connections import endpoints
 from keepaliveD.policy.verdicts.paths import assign
@@ -82,6 +83,7 @@ class Examined:
     units: Mapping[int, str]  # by cgroup, as far as they are known
     owners: Mapping[int, Owner]  # by cookie, who held it when somebody last looked
     unknown: frozenset[str]  # columns of `ended` that the engine cannot fill
+    silences: Silences
 
     def key(self, row: int) -> Key:
         """Return what connections have in common that end alike: the cause first, then whose they are."""
@@ -155,6 +157,7 @@ class Examined:
             owner=self.owner(row, named[0]),
             only_data_counts=path.counts is WhatCounts.DATA,
             both_closed=int(facts["state"]) in BOTH_CLOSED,
+            shortest=self.silences.shortest(self.ended, row),
             is_held=bool(facts["error"]),
         )
 
@@ -168,12 +171,13 @@ def examine(
     *,
     owners: Mapping[int, Owner] = NO_OWNERS,
     with_evidence: Sequence[Path] | None = None,
+    silences: Silences | None = None,
 ) -> Examined:
     """Examine ended connections: their path, what was known of them, the cause, whether it was foretold.
 
     `unknown` are the columns that the engine cannot fill. `owners`, by cookie, are those found before. `with_evidence`
     are the same paths with the timeouts that verdicts follow, where evidence has shortened some: what was foretold is
-    held against these.
+    held against these. `silences` are those in which paths forgot connections before.
     """
     known = _recall(ended, scans)
     ended = _with_cgroups(as_closed(ended), known)
@@ -183,9 +187,8 @@ def examine(
     expected = np.array([each.timeout for each in with_evidence or paths])[path]
     foretold = _foretold(ended, causes, known, warned, expected)
     warned_before = np.where(warned, ended["ended_at"] - known.reported_at, math.nan)
-    return Examined(
-        ended, causes, paths, path, foretold, known.verdict, warned_before, known.survived, units, owners, unknown
-    )
+    of_ends = ended, causes, paths, path, foretold, known.verdict, warned_before, known.survived
+    return Examined(*of_ends, units, owners, unknown, silences or Silences())
 
 
 class _Known(NamedTuple):

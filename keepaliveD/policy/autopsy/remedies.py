@@ -165,15 +165,17 @@ def _lines(death: Death, interval: float) -> tuple[str, ...]:
 def _timeout(death: Death) -> tuple[str, str]:
     """Return an idle timeout after which the path surely still remembers, as seconds, and why it is that.
 
-    It forgot at some time in the silence, and not within one that the connection had survived.
+    It forgot at some time in the silence, and not within one that the connection had survived. It may have forgotten
+    another one in a shorter silence before.
     """
-    if math.isnan(death.silence) or death.silence >= SHORTEST_KNOWN:
+    silence = min((each for each in (death.silence, death.shortest) if not math.isnan(each)), default=math.inf)
+    if silence >= SHORTEST_KNOWN:
         seconds, why = SHORTEST_KNOWN, "no product that is known forgets a connection sooner"
-    elif death.hindsight.survived > death.silence / 2:
+    elif silence / 2 < death.hindsight.survived <= silence:
         seconds, why = death.hindsight.survived, "the connection had survived such a silence"
     else:
-        seconds = death.silence / 2
-        why = f"half of {span(round(death.silence, 1))}, a silence in which the path forgot"
+        seconds = silence / 2
+        why = f"half of {span(round(silence, 1))}, a silence in which the path forgot"
     return f"{int(seconds)}" if seconds >= 1 else f"{max(seconds, 0.1):.1f}", why
 
 

@@ -50,6 +50,7 @@ from keepaliveD.policy.autopsy.remedies import (
     WITHOUT_KEEPALIVE,
     remedy,
 )
+from keepaliveD.policy.autopsy.silences import MOST as MOST_PEERS
 from keepaliveD.policy.timeouts.moments import MOMENT
 from keepaliveD.policy.verdicts.activity import nothing_known
 from keepaliveD.policy.verdicts.judge import judge
@@ -517,6 +518,34 @@ def test_the_remedy_for_a_path_that_is_not_configured_names_the_path_and_arms_it
         'action = "enable"',
         'idle = "auto"',
     )
+
+
+def test_the_remedy_goes_by_the_shortest_silence_in_which_one_with_the_same_peer_was_forgotten() -> None:
+    """The newest one may have been silent for longer. Not by one that was busy, nor by those of others."""
+    autopsy = Autopsy(rules())
+    sooner, longer = ({**FORGOTTEN_BY_REJECT, "silence": silence} for silence in (24.0, 54.0))
+    ended = ends([{**sooner, "silence": silence} for silence in (7.0, 8.0, 9.0, 0.2)])
+    ended["uid"][0], ended["netns"][1], ended["remote_low"][2] = 1234, OURS + 1, 77
+    autopsy.observe(Deaths(ended), 900.0)
+    assert _half(only(autopsy.observe(died(longer), 1000.0))) == "half of 54s"
+    assert _half(only(autopsy.observe(died(sooner), 1001.0))) == "half of 24s"
+    assert _half(only(autopsy.observe(died(longer), 1002.0))) == "half of 24s"
+
+
+def _half(death: Death) -> str:
+    """Of what the timeout in the remedy is half."""
+    (line,) = (line for line in remedy(death).lines if line.startswith("timeout"))
+    return line.partition("# ")[2].partition(",")[0]
+
+
+def test_of_very_many_peers_the_last_ones_are_remembered() -> None:
+    autopsy = Autopsy(rules())
+    first = {**FORGOTTEN_BY_REJECT, "silence": 24.0}
+    autopsy.observe(died(first), 1000.0)
+    many = np.repeat(ends([first]), MOST_PEERS)
+    many["remote_low"] = np.arange(MOST_PEERS)
+    autopsy.observe(Deaths(many), 1001.0)
+    assert _half(only(autopsy.observe(died({**first, "silence": 54.0}), 1100.0))) == "half of 54s"
 
 
 @pytest.mark.parametrize(("interval", "written"), [(15.0, '"500ms"'), (0.6, '"500ms"'), (0.5, None), (0.0, None)])
