@@ -89,13 +89,18 @@ def of_anything(target: str, ask: Asking, sockets: Sockets, rows: Indices) -> In
     return rows[np.array(so_called, np.bool_)[which]]
 
 
-def nothing(target: str, ask: Asking, sockets: Sockets, rows: Indices, besides: Besides = NOTHING) -> NoInput:
-    """Return what to raise where a word means no connection; `besides` is what else it could have named."""
+def nothing(
+    target: str, ask: Asking, sockets: Sockets, rows: Indices, besides: Besides = NOTHING, *, more: str = ""
+) -> NoInput:
+    """Return what to raise where a word means no connection; `besides` is what else it could have named.
+
+    `more` is what else there is to do, whatever kind of word it is.
+    """
     if not named.is_name(target):
-        return NoInput(f"{printable(named.described(target))} has no connection; {nearest.LISTS}")
+        return NoInput(f"{printable(named.described(target))} has no connection; {nearest.LISTS}{more}")
     owners, _ = ask(owners_of(sockets["inode"][rows], sockets["cgroup"][rows]))
     held = [name for owner in owners for name in (owner.unit, owner.process)]
-    return NoInput(nearest.nothing_called(target, held, PROC, besides))
+    return NoInput(nearest.nothing_called(target, held, PROC, besides._replace(words=besides.words + more)))
 
 
 def no_unit(pattern: str, ask: Asking, sockets: Sockets, rows: Indices) -> NoInput:

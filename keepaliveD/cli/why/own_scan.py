@@ -38,6 +38,7 @@ from keepaliveD.policy.verdicts.connections import connections, order_of_urgency
 from keepaliveD.policy.verdicts.judge import Judgement
 from keepaliveD.records.both import records_in
 
+ENDED = "; keepalivectl deaths lists those that ended"
 EXPLAINED = 500  # connections whose sockets are read at most, of each user in turn; the others are only counted
 
 
@@ -66,7 +67,7 @@ def _look(options: argparse.Namespace, root: Path, config: Config, platform: Pla
         urgent = order_of_urgency(judgement, at_risk_only=False)
         chosen = targets.of_anything(options.target, ask, judgement.table.sockets, urgent)
         if not len(chosen):
-            raise targets.nothing(options.target, ask, judgement.table.sockets, urgent)
+            raise targets.nothing(options.target, ask, judgement.table.sockets, urgent, more=ENDED)
         some = connections(judgement, turns.shared(judgement.table, chosen, EXPLAINED))
         judgement = by_single_scan(ask(with_firewall_about(judgement, some)))
         urgent = order_of_urgency(judgement, at_risk_only=False)

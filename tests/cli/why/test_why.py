@@ -178,18 +178,21 @@ def test_a_target_is_a_unit_a_process_an_end_or_a_cookie(desk: Desk, target: str
     assert [line.split(" -> ")[0] for line in out.splitlines() if " -> " in line] == [local]
 
 
+ENDED = "; keepalivectl deaths lists those that ended"
+
+
 @pytest.mark.parametrize(
     ("target", "status", "said"),
     [
-        ("nobody", 66, "nobody has no connection; keepalivectl sockets --all lists connections"),
+        ("nobody", 66, f"nobody has no connection; keepalivectl sockets --all lists connections{ENDED}"),
         ("71", 66, "process 71: does not exist"),
-        ("amanda", 66, "amanda has no connection; did you mean amanda@backup.service?"),
-        ("sshd", 66, "sshd has no connection; did you mean ssh.service?"),
-        ("progam2", 66, "progam2 has no connection; did you mean program2"),
+        ("amanda", 66, f"amanda has no connection{ENDED}; did you mean amanda@backup.service?"),
+        ("sshd", 66, f"sshd has no connection{ENDED}; did you mean ssh.service?"),
+        ("progam2", 66, f"progam2 has no connection{ENDED}; did you mean program2"),
         ("sk:1234", 66, "sk:1234 has no connection"),
         ("\x1b[2J", 66, "\\x1b[2J has no connection"),
         ("", 64, "TARGET is empty; name a unit, a process, a process id, HOST, HOST:PORT or a cookie"),
-        ("10.20.0.8", 66, "10.20.0.8 has no connection; keepalivectl sockets --all lists connections"),
+        ("10.20.0.8", 66, f"10.20.0.8 has no connection; keepalivectl sockets --all lists connections{ENDED}"),
         ("10.0.0.1:99999", 64, "10.0.0.1:99999: 99999 is not a port"),
         ("9" * 5000, 66, "process 99999999999"),
     ],
