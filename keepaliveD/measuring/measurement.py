@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import time
 from dataclasses import dataclass, replace
 
 from keepaliveD.measuring.connection import MOST_HOPS, Connection, Introduce, to_nobody
+from keepaliveD.measuring.far_end import FarEnd
 from keepaliveD.measuring.greeting import AFTERWARDS, Request
-from keepaliveD.measuring.opening import Refused, Target, absence, open_connection
+from keepaliveD.measuring.opening import Target, open_connection
+from keepaliveD.measuring.probing import NEXT_PROBE, POLL, TRIES, answer, meaning, patience, responds
 from keepaliveD.measuring.sweep import End, sweep
-from keepaliveD.model.errors import KernelError, NotPermitted, Refusal
+from keepaliveD.model.errors import Refusal
 from keepaliveD.policy.measuring import measurement as policy
 from keepaliveD.policy.measuring.kept import CONVINCING, Kept, keepalive_helps, needed, proving_age
 from keepaliveD.policy.measuring.measurement import Bracket, EndOfSilence, How, Limits, PlannedTest, Result, Seen, Side
@@ -20,21 +21,13 @@ from keepaliveD.policy.measuring.rounds import cut_short, duration, next_round
 
 RATE = 20.0  # new connections a second
 TICK = 1.0  # seconds between two looks at a quiet connection
-POLL = 0.02  # seconds between two looks at one that was probed
-PATIENCE = 0.3  # seconds for an answer; longer where the round trip is
-ROUND_TRIPS = 4
-TRIES = 2.3  # seconds in which the kernel tries twice more
 EARLY = 0.1  # share of the planned time before its end in which a packet counts as the peer's probe
 OPENINGS = 3  # tries to open a connection
 RESTARTS = 3  # silences that a talkative peer may break
-OUTAGE = AFTERWARDS  # seconds until the far end counts as gone
-REFUSING = 10.0  # ... where it refuses connections: a service that restarts is back sooner
-FEWEST = 3  # fresh connections before that: this program may have been stopped meanwhile
 ATTRIBUTED = 2  # connections whose reset is looked at more closely
 DETOUR = 16  # hops by which the ways of one peer's packets may differ: another stack starts with another TTL
 LOST = 3.0  # seconds in which the kernel tries three times more
 LOSSY = 2  # answers that came only then: too many packets are lost
-NEXT_PROBE = 1.2  # seconds after which the next probe of the kernel leaves
 FEWEST_QUIET = 2  # connections at a time
 FAREWELL = 0.3  # seconds in which a service that says why it closes has closed
 
@@ -44,11 +37,9 @@ class Circumstances:
     """What is known besides the tests; None is unknown."""
 
     reset_by_peer: bool | None = None
-    outages: int = 0
     speaks: int = 0  # connections on which the peer sent something by itself, again and again
     left_open: int = 0  # sockets of the peer that could not be freed
     refused: str = ""  # why a connection could not be opened
-    gone: str = ""  # why the measurement ended early
 
 
 @dataclass(slots=True)
@@ -66,25 +57,29 @@ class Measurement:
 
     def __init__(self, target: Target, limits: Limits, introduce: Introduce = to_nobody) -> None:
         self.target, self.limits = target, limits
+        self.far_end = FarEnd(target, self._wake_all)
         self._introduce = introduce
         self._introducing: set[asyncio.Future[None]] = set()
         self.tests: list[Result] = []
         self.circumstances = Circumstances()
         self.rounds = 0
-        self.opened = 0
+        self._opened = 0
         self._round: list[PlannedTest] = []
         self._round_ends = 0.0
         self._death: Result | None = None
         self._first_deaths: dict[int, str] = {}  # the time of day of the first one of each round
         self._waiting: set[asyncio.Future[None]] = set()
-        self._fresh: asyncio.Task[bool] | None = None
-        self._stood = self._absent = -math.inf  # when the last fresh connection was begun that stood, and that did not
         self._dead: list[End] = []
         self._left = 0  # sockets of the peer that no sweep could free
         self._to_attribute = 0
         self.hops_left = 0
         self._kept = Kept()
         self._talked = 0  # tests of this round that the peer made void
+
+    @property
+    def opened(self) -> int:
+        """Return how many connections were begun."""
+        return self._opened + self.far_end.tried
 
     @property
     def bracket(self) -> Bracket:
@@ -108,8 +103,8 @@ class Measurement:
 
     async def run(self) -> None:
         """Measure. Raises Refusal if not even one connection stands; may be cancelled at any time."""
-        connection = await self._opened(Request(life=life(self.limits.longest * 3)))
-        self.opened += 1
+        connection = await self._open_once(Request(life=life(self.limits.longest * 3)))
+        self._opened += 1
         kept = Keeping([connection], time.monotonic(), 0)
         keeping = asyncio.create_task(self._keep(connection))
         try:
@@ -118,9 +113,9 @@ class Measurement:
                 await self._make(plans)
                 self.rounds += 1
                 await self.free()
-                if len(self.tests) == before and await self._path_is_up():
-                    self.circumstances.gone = self.circumstances.refused
-                if self.circumstances.gone or 0 < self._talked == len(self.tests) - before:
+                if len(self.tests) == before and await self.far_end.path_is_up():
+                    self.far_end.give_up(self.circumstances.refused)
+                if self.far_end.gone or 0 < self._talked == len(self.tests) - before:
                     break
                 await self._see_kept(kept)
             await self._keep_others()
@@ -142,7 +137,7 @@ class Measurement:
         """Whether enough connections may be left quiet; where not, the measurement ends early."""
         if self.room < FEWEST_QUIET:
             held = f"may hold {self._left} connections that cannot be freed, so no more are opened"
-            self._end(f"{self.target.name}: {held}; run keepalivectl measure --listen there")
+            self.far_end.give_up(f"{self.target.name}: {held}; run keepalivectl measure --listen there")
         return self.room >= FEWEST_QUIET
 
     def _planned(self) -> list[PlannedTest]:
@@ -176,7 +171,7 @@ class Measurement:
             for test in tests:
                 test.cancel()
             await asyncio.gather(*tests, return_exceptions=True)
-            gone = bool(self.circumstances.gone)
+            gone = bool(self.far_end.gone)
             self.tests[before:] = policy.without_doubt(self.tests[before:], gone=gone)
 
     async def _test(self, number: int, plan: PlannedTest) -> None:
@@ -191,7 +186,7 @@ class Measurement:
             if seen is not None:
                 self._talked += seen.spoke
                 self.circumstances.speaks += seen.spoke and not self.target.is_listener
-                result = await self.meaning(seen)
+                result = await meaning(seen, self.far_end)
                 end = result.end
                 self._take(result)
         finally:
@@ -200,7 +195,7 @@ class Measurement:
             else:
                 self.abandon(connection, forgotten=end is EndOfSilence.FORGOTTEN)
 
-    async def _opened(self, request: Request) -> Connection:
+    async def _open_once(self, request: Request) -> Connection:
         """Return a new connection. Raises Refusal."""
         connection = await open_connection(self.target, request)
         introducing = asyncio.ensure_future(self._introduce(connection))  # the path waits for no daemon
@@ -210,11 +205,11 @@ class Measurement:
 
     async def open(self, request: Request) -> Connection | None:
         """Return a connection; None where a few tries fail."""
-        reason = self.circumstances.gone
+        reason = self.far_end.gone
         for number in range(0 if reason else OPENINGS):
-            self.opened += 1
+            self._opened += 1
             try:
-                return await self._opened(request)
+                return await self._open_once(request)
             except Refusal as refusal:
                 reason = str(refusal)
             await asyncio.sleep(TICK * 2**number)
@@ -230,8 +225,11 @@ class Measurement:
         if self._death is None and bracket.forgotten is not None and not bracket.uneven:
             self._death = result
             self._round_ends = min(self._round_ends, time.monotonic() + len(self._round) / RATE + TRIES)
-            for woken in self._waiting:
-                _wake(woken)
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        for woken in self._waiting:
+            _wake(woken)
 
     async def _watch(self, connection: Connection, plan: PlannedTest) -> Seen | None:
         """Leave a connection quiet, then see whether it is still known; None if that became unneeded."""
@@ -239,7 +237,7 @@ class Measurement:
         early = EARLY * plan.quiet if plan.prober is Side.THERE else 0.0
         while True:
             quiet = plan.quiet if self._death is None else cut_short(plan, self._death.quiet)
-            if quiet is None or self.circumstances.gone:
+            if quiet is None or self.far_end.gone:
                 return None
             if (left := quiet - early - connection.quiet) <= 0:
                 break
@@ -259,7 +257,7 @@ class Measurement:
         asked = connection.quiet
         if plan.prober is Side.HERE:
             connection.probe()
-        return await self.answer(connection, plan, asked)
+        return await answer(connection, plan, asked, self.far_end)
 
     async def _sleep(self, connection: Connection, seconds: float) -> None:
         """Sleep until something arrives, another connection turns out to be forgotten, or the time is over."""
@@ -272,105 +270,6 @@ class Measurement:
         finally:
             loop.remove_reader(connection.sock)
             self._waiting.discard(woken)
-
-    async def answer(self, connection: Connection, plan: PlannedTest, asked: float) -> Seen:
-        """See what becomes of a probe: after silence first a fresh connection, then two more tries."""
-        until = connection.quiet_at_most  # a busy machine may have waited between looking at the clock and sending
-        patience = max(PATIENCE, ROUND_TRIPS * connection.state().rtt)
-        again = None
-        due = max(0.0, plan.quiet - asked) if plan.prober is Side.THERE else 0.0  # only the peer has yet to probe
-        responds = await self._responds(connection, due + patience)
-        if plan.prober is Side.THERE:
-            until = connection.quiet_at_most if responds else plan.quiet
-            asked = min(until, connection.unbroken + 2 * POLL) if responds else until  # it may have been stopped
-        if not responds:
-            if not await self._is_up(plan.prober):
-                return Seen(plan, asked)
-            again = connection.quiet
-            if plan.prober is Side.HERE:
-                connection.probe()
-            until = connection.quiet_at_most + (NEXT_PROBE if plan.prober is Side.THERE else 0.0)
-            await self._responds(connection, TRIES + patience)
-        reset = connection.was_reset
-        closed = connection.ended() and not connection.error
-        answered = connection.has_answered()  # also if a service resets it just afterwards
-        return Seen(plan, asked, answered=answered, reset=reset, closed=closed, again=again, until=until)
-
-    async def _is_up(self, prober: Side) -> bool:
-        """Wait until a fresh connection stands. If the peer probes, it surely has by then: its program answers both."""
-        return await (self._path_is_up() if prober is Side.HERE else self._stands_from_now())
-
-    async def _stands_from_now(self) -> bool:
-        """Wait until a connection stands that was begun after this."""
-        since = time.monotonic()
-        while self._stood < since:
-            if not await self._path_is_up():
-                return False
-        return True
-
-    async def meaning(self, seen: Seen) -> Result:
-        """Return what a connection shows; of one that ended, once it is known whether the far end is still there."""
-        never_closes = self.target.is_listener
-        result = policy.meaning(seen, never_closes=never_closes)
-        if result.end not in policy.OVER:
-            return result
-        return policy.meaning(replace(seen, there=await self._is_there(seen)), never_closes=never_closes)
-
-    async def _is_there(self, seen: Seen) -> bool:
-        """Whether all fresh connections from now on stand, of which there is one at least."""
-        now = time.monotonic()
-        if seen.closed:
-            await asyncio.sleep(TICK)  # a service that ends may close its port last
-        return await self._stands_from_now() and self._absent < now
-
-    async def _responds(self, connection: Connection, within: float) -> bool:
-        """Whether a packet arrives, a reset included."""
-        deadline = time.monotonic() + within
-        while not (connection.ended() or connection.heard()):
-            if time.monotonic() > deadline:
-                return False
-            await asyncio.sleep(POLL)
-        return True
-
-    async def _path_is_up(self) -> bool:
-        """Wait until a fresh connection stands, which all that wait share."""
-        if self._fresh is None or self._fresh.done():
-            self._fresh = asyncio.create_task(self._wait_for_path())
-        return await asyncio.shield(self._fresh)
-
-    async def _wait_for_path(self) -> bool:
-        first, clock = time.monotonic(), time.strftime("%H:%M:%S")
-        refusing = math.inf  # since when
-        tries = 0
-        while not self.circumstances.gone:
-            self.opened += 1
-            tries += 1
-            began = time.monotonic()
-            refusal = await absence(self.target)
-            if refusal is None:
-                self._stood = began
-                return True
-            self._absent = began
-            if isinstance(refusal, KernelError):
-                self._end(str(refusal))
-                break
-            self.circumstances.outages += tries == 1
-            refusing = min(refusing, began) if isinstance(refusal, Refused | NotPermitted) else math.inf
-            if tries >= FEWEST and time.monotonic() > min(first + OUTAGE, refusing + REFUSING):
-                self._end(f"{self._end_of(refusal)} at {clock}; what ended then is not counted")
-            await asyncio.sleep(max(0.0, began + TICK - time.monotonic()))
-        return False
-
-    def _end_of(self, refusal: Refusal) -> str:
-        if self.target.is_listener and isinstance(refusal, Refused | NotPermitted):
-            return f"{self.target.name}: the listener ended"
-        return f"{self.target.name}: it stopped taking connections"
-
-    def _end(self, gone: str) -> None:
-        """Give up all connections that are still quiet."""
-        self.circumstances.gone = gone
-        for woken in self._waiting:
-            _wake(woken)
 
     # Who resets: a device on the path is nearer than the peer, so more hops are left to its packets
 
@@ -392,12 +291,12 @@ class Measurement:
             connection.refuse_from_afar(hops_left)
             connection.probe()
             until = connection.quiet_at_most
-            await self._responds(connection, TRIES)
+            await responds(connection, TRIES)
             if connection.was_reset:
                 break
         reset = connection.was_reset
         seen = Seen(plan, asked, answered=connection.has_answered(), reset=reset, until=until)
-        if reset and await self._is_there(seen):
+        if reset and await self.far_end.is_there(closed=False):
             self.circumstances.reset_by_peer = 0 < hops_left <= self.hops_left
         return seen
 
@@ -427,18 +326,17 @@ class Measurement:
         connection.refuse_from_afar(hops_left)
         connection.restart()
         connection.probe()
-        prompt = NEXT_PROBE + max(PATIENCE, ROUND_TRIPS * connection.state().rtt)
-        if await self._responds(connection, prompt):
+        if await responds(connection, NEXT_PROBE + patience(connection)):
             return True, True
-        return await self._responds(connection, LOST), False
+        return await responds(connection, LOST), False
 
     async def _keep_others(self) -> None:
         """Keep others alive as long as it is unknown whether that helps: as many as are needed, a few times at most."""
         for _ in range(CONVINCING):
             enough, count = proving_age(self.bracket), needed(self.bracket, self.limits.connections)
-            if enough is None or self.keepalive_helps is not None or self.circumstances.gone or self.room < count:
+            if enough is None or self.keepalive_helps is not None or self.far_end.gone or self.room < count:
                 return
-            outages = self.circumstances.outages
+            outages = self.far_end.outages
             self._round_ends = time.monotonic() + count / RATE + enough
             connections: list[Connection] = []
             try:
@@ -471,23 +369,23 @@ class Measurement:
             return
         kept.over = True
         silent = [each for each, answers in zip(kept.connections, answered, strict=True) if not answers]
-        if any(await asyncio.gather(*(self._is_forgotten(each, kept, age) for each in silent))):
+        if any(await asyncio.gather(*(self._is_forgotten(each, kept) for each in silent))):
             self._kept = replace(self._kept, forgotten=self._kept.forgotten + 1)
 
     async def _answers(self, connection: Connection) -> bool:
         with contextlib.suppress(OSError):
             connection.restart()
             connection.probe()
-            return await self._responds(connection, NEXT_PROBE + TRIES) and not connection.ended()
+            return await responds(connection, NEXT_PROBE + TRIES) and not connection.ended()
         return False
 
-    async def _is_forgotten(self, connection: Connection, kept: Keeping, age: float) -> bool:
+    async def _is_forgotten(self, connection: Connection, kept: Keeping) -> bool:
         """Whether nothing but the path is known to have ended it: no outage, and no service that resets or closes."""
         ended = connection.ended()
         if ended and not self.target.is_listener:
             return False
-        there = await self._is_there(Seen(PlannedTest(age), age, closed=ended))
-        return there and self.circumstances.outages == kept.outages
+        there = await self.far_end.is_there(closed=ended)
+        return there and self.far_end.outages == kept.outages
 
 
 def life(quiet: float) -> int:

@@ -14,6 +14,7 @@ from keepaliveD.measuring.greeting import Request
 from keepaliveD.measuring.hops import count_devices, name_devices
 from keepaliveD.measuring.measurement import RATE, TICK, Measurement, life
 from keepaliveD.measuring.post_mortem import PATIENCE, end_within
+from keepaliveD.measuring.probing import answer, meaning
 from keepaliveD.policy.measuring import tomography as policy
 from keepaliveD.policy.measuring.measurement import EndOfSilence, PlannedTest
 from keepaliveD.policy.measuring.tomography import Device, HopAnswer, HopPlan, HopResult
@@ -83,7 +84,7 @@ class Tomography:
         for _ in range(ATTEMPTS):
             known = {each.plan for each in self.map.results if each.result.end not in NOTHING}
             plans = [each for each in plans if each not in known]
-            if plans and not self._measurement.circumstances.gone:
+            if plans and not self._measurement.far_end.gone:
                 await self._make(plans, every, bracket.forgotten * FORGOTTEN)
         await self._see_where_it_stops(bracket.forgotten * FORGOTTEN)
 
@@ -101,8 +102,8 @@ class Tomography:
         """Count the hops; return False where there is none, or that is not known."""
         connection = await self._measurement.open(Request(life(0)))
         if connection is None:
-            circumstances = self._measurement.circumstances
-            circumstances.gone = circumstances.gone or circumstances.refused
+            far_end = self._measurement.far_end
+            far_end.give_up(far_end.gone or self._measurement.circumstances.refused)
             return False
         try:
             count = await count_devices(connection)
@@ -181,8 +182,8 @@ class Tomography:
             return None
         asked = connection.quiet
         connection.probe()
-        seen = await self._measurement.answer(connection, PlannedTest(each.quiet), asked)
-        return HopResult(each, await self._measurement.meaning(seen))
+        seen = await answer(connection, PlannedTest(each.quiet), asked, self._measurement.far_end)
+        return HopResult(each, await meaning(seen, self._measurement.far_end))
 
     async def _wait(self, connection: Connection, quiet: float) -> bool:
         """Wait until the silence is so long; return whether it was not broken."""

@@ -17,11 +17,13 @@ from typing import Any, cast
 import pytest
 
 from keepaliveD.measuring import connection as connection_module
+from keepaliveD.measuring import far_end, probing
 from keepaliveD.measuring import measurement as module
 from keepaliveD.measuring.connection import AGES, ESTABLISHED, INFO_LENGTH, SEGMENTS, Connection, State
 from keepaliveD.measuring.greeting import Request
 from keepaliveD.measuring.measurement import Measurement
 from keepaliveD.measuring.opening import Target
+from keepaliveD.measuring.probing import answer
 from keepaliveD.measuring.sweep import End
 from keepaliveD.model.errors import Refusal, Unreachable
 from keepaliveD.policy.measuring.measurement import How, Limits, PlannedTest, Seen, Side
@@ -141,9 +143,10 @@ def placed(loop: Hurried, monkeypatch: pytest.MonkeyPatch, make: Callable[[Reque
         return 0
 
     monkeypatch.setattr(module, "open_connection", opened)
-    monkeypatch.setattr(module, "absence", absence)
+    monkeypatch.setattr(far_end, "absence", absence)
     monkeypatch.setattr(module, "sweep", swept)
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=loop.time, strftime=lambda _: "12:00:00"))
+    for each in (module, far_end, probing):
+        monkeypatch.setattr(each, "time", SimpleNamespace(monotonic=loop.time, strftime=lambda _: "12:00:00"))
 
 
 def measured(within: float, timeout: float, *, rejects: bool, monkeypatch: pytest.MonkeyPatch) -> Measurement:
@@ -252,8 +255,8 @@ def test_a_silent_peer_has_surely_probed_once_a_later_connection_stands(monkeypa
         connection = await measurement.open(Request(0, 20_000))
         assert connection
         await asyncio.sleep(18.0)
-        before = asyncio.create_task(measurement.answer(connection, PlannedTest(18.0), 18.0))  # until 23 s
-        seen = await measurement.answer(connection, plan, 18.0)
+        before = asyncio.create_task(answer(connection, PlannedTest(18.0), 18.0, measurement.far_end))  # until 23 s
+        seen = await answer(connection, plan, 18.0, measurement.far_end)
         await before
         return seen
 
@@ -386,11 +389,11 @@ def test_an_outage_longer_than_the_timeout_does_not_make_keepalive_useless(monke
         return Unreachable("down") if any(begin <= now < until for begin, until in outages) else None
 
     def make_with_outage(loop: Hurried, request: Request) -> Quiet:
-        monkeypatch.setattr(module, "absence", absence)
+        monkeypatch.setattr(far_end, "absence", absence)
         return make(loop, request)
 
     measurement = finds(PEER, make_with_outage, monkeypatch)
-    assert measurement.circumstances.outages
+    assert measurement.far_end.outages
     assert measurement.keepalive_helps is not False
 
 
@@ -596,5 +599,5 @@ def test_a_service_that_cannot_be_freed_is_not_filled_up(monkeypatch: pytest.Mon
     assert re.fullmatch(
         r"peer: may hold \d connections that cannot be freed, so no more are opened; "
         "run keepalivectl measure --listen there",
-        measurement.circumstances.gone,
+        measurement.far_end.gone,
     )

@@ -31,7 +31,7 @@ def made(
     measurement = SimpleNamespace(
         bracket=Bracket(20.0, 22.0),
         target=SimpleNamespace(is_listener=True),
-        circumstances=SimpleNamespace(gone=gone),
+        far_end=SimpleNamespace(gone=gone),
         hops_left=hops_left,
         open=opened,
         room=room,

@@ -267,7 +267,7 @@ async def _measure(target: Target, limits: Limits, root: Path, *, where: bool) -
     stop = asyncio.Event()
     with _interruptible(stop):
         await _until(stop, measurement.run(), Progress(measurement))
-        tried = where and not stop.is_set() and not measurement.circumstances.gone
+        tried = where and not stop.is_set() and not measurement.far_end.gone
         if tried:
             await _until(stop, tomography.run(), Progress(measurement, tomography))
         await _free(measurement)
@@ -320,11 +320,11 @@ def _found(measurement: Measurement, tomography: Tomography) -> measured.Found:
         bracket=bracket,
         keepalive_helps=measurement.keepalive_helps,
         reset_by_peer=circumstances.reset_by_peer if bracket.how is How.RESET else None,
-        outages=circumstances.outages,
+        outages=measurement.far_end.outages,
         speaks=circumstances.speaks,
         left_open=circumstances.left_open,
         connections=measurement.opened,
-        gone=circumstances.gone,
+        gone=measurement.far_end.gone,
         by_listener=measurement.target.is_listener,
         date=_today(),
         counted=tomography.map.tried,
