@@ -38,6 +38,11 @@ class Request:
     keep_until: int = 0
 
 
+def life(quiet: float) -> int:
+    """Return how long a listener is to keep a connection that is quiet for so many seconds, in milliseconds."""
+    return round((quiet + AFTERWARDS) * 1000)
+
+
 def new_token() -> str:
     """Return a secret that nobody can guess, and that no command line takes for anything else."""
     return secrets.token_hex(12)

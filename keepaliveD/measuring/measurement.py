@@ -8,27 +8,23 @@ import time
 from dataclasses import dataclass, replace
 
 from keepaliveD.measuring.connection import MOST_HOPS, Connection, Introduce, to_nobody
+from keepaliveD.measuring.connections import RATE, Connections
 from keepaliveD.measuring.far_end import FarEnd
-from keepaliveD.measuring.greeting import AFTERWARDS, Request
-from keepaliveD.measuring.opening import Target, open_connection
+from keepaliveD.measuring.greeting import Request, life
+from keepaliveD.measuring.opening import Target
 from keepaliveD.measuring.probing import NEXT_PROBE, POLL, TRIES, answer, meaning, patience, responds
-from keepaliveD.measuring.sweep import End, sweep
-from keepaliveD.model.errors import Refusal
 from keepaliveD.policy.measuring import measurement as policy
 from keepaliveD.policy.measuring.kept import CONVINCING, Kept, keepalive_helps, needed, proving_age
 from keepaliveD.policy.measuring.measurement import Bracket, EndOfSilence, How, Limits, PlannedTest, Result, Seen, Side
 from keepaliveD.policy.measuring.rounds import cut_short, duration, next_round
 
-RATE = 20.0  # new connections a second
 TICK = 1.0  # seconds between two looks at a quiet connection
 EARLY = 0.1  # share of the planned time before its end in which a packet counts as the peer's probe
-OPENINGS = 3  # tries to open a connection
 RESTARTS = 3  # silences that a talkative peer may break
 ATTRIBUTED = 2  # connections whose reset is looked at more closely
 DETOUR = 16  # hops by which the ways of one peer's packets may differ: another stack starts with another TTL
 LOST = 3.0  # seconds in which the kernel tries three times more
 LOSSY = 2  # answers that came only then: too many packets are lost
-FEWEST_QUIET = 2  # connections at a time
 FAREWELL = 0.3  # seconds in which a service that says why it closes has closed
 
 
@@ -38,8 +34,6 @@ class Circumstances:
 
     reset_by_peer: bool | None = None
     speaks: int = 0  # connections on which the peer sent something by itself, again and again
-    left_open: int = 0  # sockets of the peer that could not be freed
-    refused: str = ""  # why a connection could not be opened
 
 
 @dataclass(slots=True)
@@ -58,19 +52,15 @@ class Measurement:
     def __init__(self, target: Target, limits: Limits, introduce: Introduce = to_nobody) -> None:
         self.target, self.limits = target, limits
         self.far_end = FarEnd(target, self._wake_all)
-        self._introduce = introduce
-        self._introducing: set[asyncio.Future[None]] = set()
+        self.connections = Connections(self.far_end, limits.connections, introduce)
         self.tests: list[Result] = []
         self.circumstances = Circumstances()
         self.rounds = 0
-        self._opened = 0
         self._round: list[PlannedTest] = []
         self._round_ends = 0.0
         self._death: Result | None = None
         self._first_deaths: dict[int, str] = {}  # the time of day of the first one of each round
         self._waiting: set[asyncio.Future[None]] = set()
-        self._dead: list[End] = []
-        self._left = 0  # sockets of the peer that no sweep could free
         self._to_attribute = 0
         self.hops_left = 0
         self._kept = Kept()
@@ -79,7 +69,7 @@ class Measurement:
     @property
     def opened(self) -> int:
         """Return how many connections were begun."""
-        return self._opened + self.far_end.tried
+        return self.connections.opened + self.far_end.tried
 
     @property
     def bracket(self) -> Bracket:
@@ -103,8 +93,7 @@ class Measurement:
 
     async def run(self) -> None:
         """Measure. Raises Refusal if not even one connection stands; may be cancelled at any time."""
-        connection = await self._open_once(Request(life=life(self.limits.longest * 3)))
-        self._opened += 1
+        connection = await self.connections.open_once(Request(life=life(self.limits.longest * 3)))
         kept = Keeping([connection], time.monotonic(), 0)
         keeping = asyncio.create_task(self._keep(connection))
         try:
@@ -112,52 +101,22 @@ class Measurement:
                 before = len(self.tests)
                 await self._make(plans)
                 self.rounds += 1
-                await self.free()
+                await self.connections.free()
                 if len(self.tests) == before and await self.far_end.path_is_up():
-                    self.far_end.give_up(self.circumstances.refused)
+                    self.far_end.give_up(self.connections.refused)
                 if self.far_end.gone or 0 < self._talked == len(self.tests) - before:
                     break
                 await self._see_kept(kept)
             await self._keep_others()
         finally:
             keeping.cancel()
-            self.abandon(connection)
-
-    def abandon(self, connection: Connection, *, forgotten: bool = False) -> None:
-        """Close a connection that the path may have forgotten; free() frees what the peer may still hold of it."""
-        self._dead.append(End(connection.local_address, forgotten))
-        connection.close(silently=True)
-
-    @property
-    def room(self) -> int:
-        """Return how many connections may be left quiet at a time: a service may hold some for good."""
-        return max(0, self.limits.connections - self._left)
-
-    def has_room(self) -> bool:
-        """Whether enough connections may be left quiet; where not, the measurement ends early."""
-        if self.room < FEWEST_QUIET:
-            held = f"may hold {self._left} connections that cannot be freed, so no more are opened"
-            self.far_end.give_up(f"{self.target.name}: {held}; run keepalivectl measure --listen there")
-        return self.room >= FEWEST_QUIET
+            self.connections.abandon(connection)
 
     def _planned(self) -> list[PlannedTest]:
         """Return the tests of the next round; none where enough is known, or no more connections may be opened."""
-        if not next_round(self.tests, self.limits, self.rounds) or not self.has_room():
+        if not next_round(self.tests, self.limits, self.rounds) or not self.connections.has_room():
             return []
-        return next_round(self.tests, replace(self.limits, connections=self.room), self.rounds)
-
-    @property
-    def held(self) -> int:
-        """Return how many sockets a service may still hold that can be freed; a listener frees its own."""
-        return 0 if self.target.is_listener else len(self._dead)
-
-    async def free(self) -> None:
-        """Free these sockets; may be cancelled at any time."""
-        self.circumstances.left_open = self._left + self.held
-        if self.held:
-            self._left += await sweep(self.target, self._dead)
-            self._dead = []
-            self.circumstances.left_open = self._left
+        return next_round(self.tests, replace(self.limits, connections=self.connections.room), self.rounds)
 
     async def _make(self, plans: list[PlannedTest]) -> None:
         """Make the tests of one round, all at the same time."""
@@ -177,7 +136,7 @@ class Measurement:
     async def _test(self, number: int, plan: PlannedTest) -> None:
         await asyncio.sleep(number / RATE)
         probe_after = round(plan.quiet * 1000) if plan.prober is Side.THERE else 0
-        connection = await self.open(Request(life(plan.quiet), probe_after))
+        connection = await self.connections.open(Request(life(plan.quiet), probe_after))
         if connection is None:
             return
         end = EndOfSilence.VOID
@@ -193,28 +152,7 @@ class Measurement:
             if end in (EndOfSilence.SURVIVED, EndOfSilence.CLOSED):
                 connection.close()
             else:
-                self.abandon(connection, forgotten=end is EndOfSilence.FORGOTTEN)
-
-    async def _open_once(self, request: Request) -> Connection:
-        """Return a new connection. Raises Refusal."""
-        connection = await open_connection(self.target, request)
-        introducing = asyncio.ensure_future(self._introduce(connection))  # the path waits for no daemon
-        self._introducing.add(introducing)
-        introducing.add_done_callback(self._introducing.discard)
-        return connection
-
-    async def open(self, request: Request) -> Connection | None:
-        """Return a connection; None where a few tries fail."""
-        reason = self.far_end.gone
-        for number in range(0 if reason else OPENINGS):
-            self._opened += 1
-            try:
-                return await self._open_once(request)
-            except Refusal as refusal:
-                reason = str(refusal)
-            await asyncio.sleep(TICK * 2**number)
-        self.circumstances.refused = reason
-        return None
+                self.connections.abandon(connection, forgotten=end is EndOfSilence.FORGOTTEN)
 
     def _take(self, result: Result) -> None:
         self.tests.append(replace(result, round=self.rounds))
@@ -334,14 +272,14 @@ class Measurement:
         """Keep others alive as long as it is unknown whether that helps: as many as are needed, a few times at most."""
         for _ in range(CONVINCING):
             enough, count = proving_age(self.bracket), needed(self.bracket, self.limits.connections)
-            if enough is None or self.keepalive_helps is not None or self.far_end.gone or self.room < count:
+            if enough is None or self.keepalive_helps is not None or self.far_end.gone or self.connections.room < count:
                 return
             outages = self.far_end.outages
             self._round_ends = time.monotonic() + count / RATE + enough
             connections: list[Connection] = []
             try:
                 for _ in range(count):
-                    connection = await self.open(Request(life(enough + count)))
+                    connection = await self.connections.open(Request(life(enough + count)))
                     if connection is None:
                         return
                     connections.append(connection)
@@ -352,8 +290,8 @@ class Measurement:
                 await self._see_kept(kept)
             finally:
                 for connection in connections:
-                    self.abandon(connection)
-            await self.free()
+                    self.connections.abandon(connection)
+            await self.connections.free()
 
     def _keep_from_now(self, connection: Connection) -> None:
         connection.keep(max(1, int(self.limits.shortest / 2)))
@@ -386,11 +324,6 @@ class Measurement:
             return False
         there = await self.far_end.is_there(closed=ended)
         return there and self.far_end.outages == kept.outages
-
-
-def life(quiet: float) -> int:
-    """Return how long a listener keeps a connection, in milliseconds."""
-    return round((quiet + AFTERWARDS) * 1000)
 
 
 def _wake(woken: asyncio.Future[None]) -> None:

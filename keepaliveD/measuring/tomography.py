@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from keepaliveD.measuring.connection import MOST_HOPS, Connection
-from keepaliveD.measuring.greeting import Request
+from keepaliveD.measuring.connections import RATE
+from keepaliveD.measuring.greeting import Request, life
 from keepaliveD.measuring.hops import count_devices, name_devices
-from keepaliveD.measuring.measurement import RATE, TICK, Measurement, life
+from keepaliveD.measuring.measurement import TICK, Measurement
 from keepaliveD.measuring.post_mortem import PATIENCE, end_within
 from keepaliveD.measuring.probing import answer, meaning
 from keepaliveD.policy.measuring import tomography as policy
@@ -90,20 +91,20 @@ class Tomography:
 
     async def _make(self, plans: list[HopPlan], every: int, forgotten: float) -> None:
         """Make these tests, some of which may show nothing: a busy machine opens a connection too late."""
-        while plans and self._measurement.has_room():
-            room = self._measurement.room
+        while plans and self._measurement.connections.has_room():
+            room = self._measurement.connections.room
             lasts = sum(max(each.quiet for each in plans[at : at + room]) for at in range(0, len(plans), room))
             some, plans = plans[:room], plans[room:]
             self._ends = time.monotonic() + len(some) / RATE + lasts + forgotten + PATIENCE
             await _together([self._test(number, each, every) for number, each in enumerate(some)])
-            await self._measurement.free()
+            await self._measurement.connections.free()
 
     async def _count(self) -> bool:
         """Count the hops; return False where there is none, or that is not known."""
-        connection = await self._measurement.open(Request(life(0)))
+        connection = await self._measurement.connections.open(Request(life(0)))
         if connection is None:
             far_end = self._measurement.far_end
-            far_end.give_up(far_end.gone or self._measurement.circumstances.refused)
+            far_end.give_up(far_end.gone or self._measurement.connections.refused)
             return False
         try:
             count = await count_devices(connection)
@@ -125,17 +126,17 @@ class Tomography:
         allowed = [*range(1, len(names) + 1), MOST_HOPS]
         answers: list[HopAnswer | None] = []
         while len(answers) < len(allowed):
-            if not self._measurement.has_room():
+            if not self._measurement.connections.has_room():
                 return
-            some = allowed[len(answers) :][: self._measurement.room]
+            some = allowed[len(answers) :][: self._measurement.connections.room]
             answers += await _together([self._end(number, hops, quiet) for number, hops in enumerate(some)])
-            await self._measurement.free()
+            await self._measurement.connections.free()
         self.map.stopped_by = policy.stopped_by(answers, [bool(name) for name in names])
 
     async def _end(self, number: int, hops: int, quiet: float) -> HopAnswer | None:
         """Return what comes of the end of a forgotten connection; None where that is not known."""
         await asyncio.sleep(number / RATE)
-        connection = await self._measurement.open(Request(life(quiet)))
+        connection = await self._measurement.connections.open(Request(life(quiet)))
         if connection is None:
             return None
         try:
@@ -145,7 +146,7 @@ class Tomography:
         finally:
             with contextlib.suppress(OSError):
                 connection.set_hops(-1)
-            self._measurement.abandon(connection)
+            self._measurement.connections.abandon(connection)
 
     async def _test(self, number: int, each: HopPlan, every: int) -> None:
         await asyncio.sleep(number / RATE)
@@ -154,7 +155,7 @@ class Tomography:
         request = Request(life(each.quiet))
         if farther:
             request = Request(life(each.quiet), 0, farther, every * 1000, round(until * 1000))
-        connection = await self._measurement.open(request)
+        connection = await self._measurement.connections.open(request)
         if connection is None:
             return
         known = False
@@ -168,7 +169,7 @@ class Tomography:
             if known:
                 connection.close()
             else:
-                self._measurement.abandon(connection)
+                self._measurement.connections.abandon(connection)
 
     async def _grow_old(self, connection: Connection, each: HopPlan, every: int, until: float) -> HopResult | None:
         if each.first > 1:

@@ -17,9 +17,11 @@ from typing import Any, cast
 import pytest
 
 from keepaliveD.measuring import connection as connection_module
-from keepaliveD.measuring import far_end, probing
+from keepaliveD.measuring import connections, far_end, probing
 from keepaliveD.measuring import measurement as module
 from keepaliveD.measuring.connection import AGES, ESTABLISHED, INFO_LENGTH, SEGMENTS, Connection, State
+from keepaliveD.measuring.connections import Connections
+from keepaliveD.measuring.far_end import FarEnd
 from keepaliveD.measuring.greeting import Request
 from keepaliveD.measuring.measurement import Measurement
 from keepaliveD.measuring.opening import Target
@@ -142,9 +144,9 @@ def placed(loop: Hurried, monkeypatch: pytest.MonkeyPatch, make: Callable[[Reque
     async def swept(*_: object) -> int:
         return 0
 
-    monkeypatch.setattr(module, "open_connection", opened)
+    monkeypatch.setattr(connections, "open_connection", opened)
     monkeypatch.setattr(far_end, "absence", absence)
-    monkeypatch.setattr(module, "sweep", swept)
+    monkeypatch.setattr(connections, "sweep", swept)
     for each in (module, far_end, probing):
         monkeypatch.setattr(each, "time", SimpleNamespace(monotonic=loop.time, strftime=lambda _: "12:00:00"))
 
@@ -252,7 +254,7 @@ def test_a_silent_peer_has_surely_probed_once_a_later_connection_stands(monkeypa
     measurement = Measurement(PEER, Limits(both_sides=True))
 
     async def tell() -> Seen:
-        connection = await measurement.open(Request(0, 20_000))
+        connection = await measurement.connections.open(Request(0, 20_000))
         assert connection
         await asyncio.sleep(18.0)
         before = asyncio.create_task(answer(connection, PlannedTest(18.0), 18.0, measurement.far_end))  # until 23 s
@@ -492,11 +494,11 @@ def test_a_connection_is_used_at_once_although_the_daemon_is_slow_to_answer(monk
         met.append(connection)
         await asyncio.sleep(10.0)
 
-    monkeypatch.setattr(module, "open_connection", opened)
+    monkeypatch.setattr(connections, "open_connection", opened)
 
     async def tell() -> float:
         began = loop.time()
-        connection = await Measurement(PEER, Limits(), slowly).open(Request(0))
+        connection = await Connections(FarEnd(PEER, lambda: None), 8, slowly).open(Request(0))
         took = loop.time() - began
         await asyncio.sleep(1.0)
         assert met == [connection]
@@ -554,12 +556,13 @@ class Service:
             self.held -= {end.address for end in ends}
             return 0
 
-        monkeypatch.setattr(module, "sweep", sweep)
+        monkeypatch.setattr(connections, "sweep", sweep)
 
     def measured(self) -> Measurement:
         measurement = Measurement(SERVICE, Limits(4.0, 40.0, connections=8))
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(measurement.run())
+            runner.run(measurement.connections.free())
         return measurement
 
     def _make(self, request: Request) -> Quiet:
@@ -595,7 +598,7 @@ def test_a_service_that_cannot_be_freed_is_not_filled_up(monkeypatch: pytest.Mon
     service = Service(monkeypatch, can_be_freed=False)
     measurement = service.measured()
     assert service.most <= 8 + 1
-    assert measurement.circumstances.left_open == len(service.held)
+    assert measurement.connections.left_open == len(service.held)
     assert re.fullmatch(
         r"peer: may hold \d connections that cannot be freed, so no more are opened; "
         "run keepalivectl measure --listen there",

@@ -33,10 +33,7 @@ def made(
         target=SimpleNamespace(is_listener=True),
         far_end=SimpleNamespace(gone=gone),
         hops_left=hops_left,
-        open=opened,
-        room=room,
-        has_room=lambda: True,
-        free=freed,
+        connections=SimpleNamespace(open=opened, room=room, has_room=lambda: True, free=freed),
     )
     tomography = Tomography(cast(Measurement, measurement), 80.0)
     attempts: Counter[HopPlan] = Counter()

@@ -29,6 +29,7 @@ from keepaliveD.policy.measuring.rounds import next_round
 if TYPE_CHECKING:
     import asyncio
 
+    from keepaliveD.measuring.connections import Connections
     from keepaliveD.measuring.measurement import Measurement
     from keepaliveD.measuring.opening import Target
     from keepaliveD.measuring.tomography import Tomography
@@ -270,7 +271,7 @@ async def _measure(target: Target, limits: Limits, root: Path, *, where: bool) -
         tried = where and not stop.is_set() and not measurement.far_end.gone
         if tried:
             await _until(stop, tomography.run(), Progress(measurement, tomography))
-        await _free(measurement)
+        await _free(measurement.connections)
         stopped = stop.is_set()
     found = _found(measurement, tomography)
     if stopped:
@@ -279,16 +280,16 @@ async def _measure(target: Target, limits: Limits, root: Path, *, where: bool) -
     return found, stopped
 
 
-async def _free(measurement: Measurement) -> None:
+async def _free(connections: Connections) -> None:
     """Free what the service still holds; a further Ctrl-C leaves it there, and loses nothing that was found."""
     import asyncio
 
-    if not measurement.held:
+    if not connections.held:
         return
     enough = asyncio.Event()
     with _interruptible(enough):
-        _say(f"freeing {measured.connections(measurement.held)} that the service may still hold; Ctrl-C leaves them")
-        await _until(enough, measurement.free())
+        _say(f"freeing {measured.connections(connections.held)} that the service may still hold; Ctrl-C leaves them")
+        await _until(enough, connections.free())
 
 
 async def _until(stop: asyncio.Event, work: Coroutine[None, None, None], progress: Progress | None = None) -> None:
@@ -322,7 +323,7 @@ def _found(measurement: Measurement, tomography: Tomography) -> measured.Found:
         reset_by_peer=circumstances.reset_by_peer if bracket.how is How.RESET else None,
         outages=measurement.far_end.outages,
         speaks=circumstances.speaks,
-        left_open=circumstances.left_open,
+        left_open=measurement.connections.left_open,
         connections=measurement.opened,
         gone=measurement.far_end.gone,
         by_listener=measurement.target.is_listener,
