@@ -7,33 +7,22 @@ import contextlib
 import time
 from dataclasses import dataclass, replace
 
-from keepaliveD.measuring.connection import MOST_HOPS, Connection, Introduce, to_nobody
+from keepaliveD.measuring.connection import Connection, Introduce, to_nobody
 from keepaliveD.measuring.connections import RATE, Connections
 from keepaliveD.measuring.far_end import FarEnd
 from keepaliveD.measuring.greeting import Request, life
 from keepaliveD.measuring.opening import Target
-from keepaliveD.measuring.probing import NEXT_PROBE, POLL, TRIES, answer, meaning, patience, responds
+from keepaliveD.measuring.probing import NEXT_PROBE, POLL, TRIES, answer, meaning, responds
+from keepaliveD.measuring.resets import Resets
 from keepaliveD.policy.measuring import measurement as policy
 from keepaliveD.policy.measuring.kept import CONVINCING, Kept, keepalive_helps, needed, proving_age
-from keepaliveD.policy.measuring.measurement import Bracket, EndOfSilence, How, Limits, PlannedTest, Result, Seen, Side
+from keepaliveD.policy.measuring.measurement import Bracket, EndOfSilence, Limits, PlannedTest, Result, Seen, Side
 from keepaliveD.policy.measuring.rounds import cut_short, duration, next_round
 
 TICK = 1.0  # seconds between two looks at a quiet connection
 EARLY = 0.1  # share of the planned time before its end in which a packet counts as the peer's probe
 RESTARTS = 3  # silences that a talkative peer may break
-ATTRIBUTED = 2  # connections whose reset is looked at more closely
-DETOUR = 16  # hops by which the ways of one peer's packets may differ: another stack starts with another TTL
-LOST = 3.0  # seconds in which the kernel tries three times more
-LOSSY = 2  # answers that came only then: too many packets are lost
 FAREWELL = 0.3  # seconds in which a service that says why it closes has closed
-
-
-@dataclass(slots=True)
-class Circumstances:
-    """What is known besides the tests; None is unknown."""
-
-    reset_by_peer: bool | None = None
-    speaks: int = 0  # connections on which the peer sent something by itself, again and again
 
 
 @dataclass(slots=True)
@@ -54,15 +43,14 @@ class Measurement:
         self.far_end = FarEnd(target, self._wake_all)
         self.connections = Connections(self.far_end, limits.connections, introduce)
         self.tests: list[Result] = []
-        self.circumstances = Circumstances()
+        self.resets = Resets(self.far_end)
+        self.speaks = 0  # connections on which the peer sent something by itself, again and again
         self.rounds = 0
         self._round: list[PlannedTest] = []
         self._round_ends = 0.0
         self._death: Result | None = None
         self._first_deaths: dict[int, str] = {}  # the time of day of the first one of each round
         self._waiting: set[asyncio.Future[None]] = set()
-        self._to_attribute = 0
-        self.hops_left = 0
         self._kept = Kept()
         self._talked = 0  # tests of this round that the peer made void
 
@@ -120,7 +108,8 @@ class Measurement:
 
     async def _make(self, plans: list[PlannedTest]) -> None:
         """Make the tests of one round, all at the same time."""
-        self._round, self._death, self._to_attribute, self._talked = plans, None, ATTRIBUTED, 0
+        self._round, self._death, self._talked = plans, None, 0
+        self.resets.begin_round()
         self._round_ends = time.monotonic() + len(plans) / RATE + duration(plans)
         before = len(self.tests)
         tests = [asyncio.create_task(self._test(number, plan)) for number, plan in enumerate(plans)]
@@ -144,7 +133,7 @@ class Measurement:
             seen = await self._watch(connection, plan)
             if seen is not None:
                 self._talked += seen.spoke
-                self.circumstances.speaks += seen.spoke and not self.target.is_listener
+                self.speaks += seen.spoke and not self.target.is_listener
                 result = await meaning(seen, self.far_end)
                 end = result.end
                 self._take(result)
@@ -190,8 +179,8 @@ class Measurement:
                 if restarts > RESTARTS or plan.prober is Side.THERE:
                     return Seen(plan, connection.quiet, spoke=True)
                 connection.restart()
-        if self._is_to_attribute(plan):
-            return await self._attribute(connection, plan)
+        if self.resets.is_to_attribute(plan, self._death):
+            return await self.resets.attribute(connection, plan)
         asked = connection.quiet
         if plan.prober is Side.HERE:
             connection.probe()
@@ -209,64 +198,11 @@ class Measurement:
             loop.remove_reader(connection.sock)
             self._waiting.discard(woken)
 
-    # Who resets: a device on the path is nearer than the peer, so more hops are left to its packets
-
-    def _is_to_attribute(self, plan: PlannedTest) -> bool:
-        if self._death is None or self._death.how is not How.RESET or plan.prober is not Side.HERE:
-            return False
-        if not self.hops_left or self.circumstances.reset_by_peer is not None or not self._to_attribute:
-            return False
-        self._to_attribute -= 1
-        return True
-
-    async def _attribute(self, connection: Connection, plan: PlannedTest) -> Seen:
-        """Probe a forgotten connection, so that first only a device nearer than the peer can answer.
-
-        Then only a device as far away as the peer, or the peer; then any.
-        """
-        asked = connection.quiet
-        for hops_left in (min(self.hops_left + 1, MOST_HOPS), max(0, self.hops_left - DETOUR), 0):
-            connection.refuse_from_afar(hops_left)
-            connection.probe()
-            until = connection.quiet_at_most
-            await responds(connection, TRIES)
-            if connection.was_reset:
-                break
-        reset = connection.was_reset
-        seen = Seen(plan, asked, answered=connection.has_answered(), reset=reset, until=until)
-        if reset and await self.far_end.is_there(closed=False):
-            self.circumstances.reset_by_peer = 0 < hops_left <= self.hops_left
-        return seen
-
     async def _keep(self, kept: Connection) -> None:
         """Keep a connection alive from the start, after it has shown how far away the peer is."""
         with contextlib.suppress(OSError):
-            self.hops_left = await self._find_hops_left(kept)
+            await self.resets.locate_peer(kept)
             self._keep_from_now(kept)
-
-    async def _find_hops_left(self, connection: Connection) -> int:
-        """Return how many hops are left to the peer's packets when they arrive: 0 if that cannot be seen.
-
-        Where packets are lost, silence does not show that too few hops were left: what was refused is tried once more.
-        """
-        low, high, late = 0, MOST_HOPS, 0
-        while low < high and late < LOSSY:
-            middle = (low + high + 1) // 2
-            answered, at_once = await self._reaches(connection, middle)
-            low, high = (middle, high) if answered else (low, middle - 1)
-            late += answered and not at_once
-        refused = low == MOST_HOPS or not (await self._reaches(connection, low + 1))[0]
-        connection.refuse_from_afar(0)
-        return low if refused and late < LOSSY else 0
-
-    async def _reaches(self, connection: Connection, hops_left: int) -> tuple[bool, bool]:
-        """Whether the peer answers with at least so many hops left, and whether it answers the first probe."""
-        connection.refuse_from_afar(hops_left)
-        connection.restart()
-        connection.probe()
-        if await responds(connection, NEXT_PROBE + patience(connection)):
-            return True, True
-        return await responds(connection, LOST), False
 
     async def _keep_others(self) -> None:
         """Keep others alive as long as it is unknown whether that helps: as many as are needed, a few times at most."""

@@ -111,7 +111,7 @@ class Tomography:
         finally:
             connection.close()
         self.map.tried, self.map.count = True, count
-        self.map.back = policy.routers_back(self._measurement.hops_left)
+        self.map.back = policy.routers_back(self._measurement.resets.hops_left)
         self.map.names = await name_devices(self._measurement.target, count or 0)
         return bool(count)
 

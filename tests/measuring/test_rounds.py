@@ -469,7 +469,7 @@ def test_a_service_that_sends_keepalive_probes_makes_no_silence_longer(monkeypat
     assert measurement.bracket.survived is not None
     assert 9.0 < measurement.bracket.survived <= 10.0
     assert measurement.rounds < ROUNDS
-    assert measurement.circumstances.speaks
+    assert measurement.speaks
 
 
 def test_a_listener_is_not_said_to_send_packets_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -480,7 +480,7 @@ def test_a_listener_is_not_said_to_send_packets_by_itself(monkeypatch: pytest.Mo
     measurement = Measurement(PEER, Limits(4.0, 40.0, connections=8))
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(measurement.run())
-    assert measurement.circumstances.speaks == 0
+    assert measurement.speaks == 0
 
 
 def test_a_connection_is_used_at_once_although_the_daemon_is_slow_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def made(
         bracket=Bracket(20.0, 22.0),
         target=SimpleNamespace(is_listener=True),
         far_end=SimpleNamespace(gone=gone),
-        hops_left=hops_left,
+        resets=SimpleNamespace(hops_left=hops_left),
         connections=SimpleNamespace(open=opened, room=room, has_room=lambda: True, free=freed),
     )
     tomography = Tomography(cast(Measurement, measurement), 80.0)

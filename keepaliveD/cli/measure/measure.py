@@ -314,15 +314,15 @@ async def _until(stop: asyncio.Event, work: Coroutine[None, None, None], progres
 
 
 def _found(measurement: Measurement, tomography: Tomography) -> measured.Found:
-    circumstances, bracket = measurement.circumstances, measurement.bracket
+    bracket = measurement.bracket
     return measured.Found(
         name=measurement.target.name,
         address=measurement.target.address[0],
         bracket=bracket,
         keepalive_helps=measurement.keepalive_helps,
-        reset_by_peer=circumstances.reset_by_peer if bracket.how is How.RESET else None,
+        reset_by_peer=measurement.resets.by_peer if bracket.how is How.RESET else None,
         outages=measurement.far_end.outages,
-        speaks=circumstances.speaks,
+        speaks=measurement.speaks,
         left_open=measurement.connections.left_open,
         connections=measurement.opened,
         gone=measurement.far_end.gone,

@@ -14,6 +14,7 @@ import pytest
 from keepaliveD.measuring.connection import Connection
 from keepaliveD.measuring.greeting import Request
 from keepaliveD.measuring.measurement import Measurement
+from keepaliveD.measuring.resets import find_hops_left
 from keepaliveD.policy.measuring.measurement import How, Limits
 from tests.measuring.test_rounds import RTT, SERVICE, Hurried, Quiet, placed
 
@@ -77,8 +78,8 @@ def test_a_reset_with_another_ttl_is_not_the_peers(
     """A router's reset with 64 counted as the peer's, whose packets start with 128."""
     measurement = measured(monkeypatch, peers, devices)
     assert measurement.bracket.how is How.RESET
-    assert measurement.hops_left == peers
-    assert measurement.circumstances.reset_by_peer is by_peer
+    assert measurement.resets.hops_left == peers
+    assert measurement.resets.by_peer is by_peer
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.3, 0.5])
@@ -91,8 +92,7 @@ def test_lost_packets_make_no_peer_seem_nearer(share: float, monkeypatch: pytest
         chance = random.Random(seed)
         return Far(loop.time, 1e9, True, Request(0), lost=lambda: chance.random() < share)
 
-    measurement = Measurement(SERVICE, Limits())
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        found = Counter(runner.run(measurement._find_hops_left(cast(Connection, made(seed)))) for seed in range(40))
+        found = Counter(runner.run(find_hops_left(cast(Connection, made(seed)))) for seed in range(40))
     assert set(found) <= {0, 62}, found
     assert found[62] or share > 0.1
