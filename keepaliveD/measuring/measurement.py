@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from keepaliveD.measuring.connection import Connection, Introduce, to_nobody
 from keepaliveD.measuring.connections import RATE, Connections
 from keepaliveD.measuring.far_end import FarEnd
 from keepaliveD.measuring.greeting import Request, life
+from keepaliveD.measuring.keeping import Keeping, KeptTogether
 from keepaliveD.measuring.opening import Target
-from keepaliveD.measuring.probing import NEXT_PROBE, POLL, TRIES, answer, meaning, responds
+from keepaliveD.measuring.probing import TRIES, answer, meaning
 from keepaliveD.measuring.resets import Resets
 from keepaliveD.policy.measuring import measurement as policy
-from keepaliveD.policy.measuring.kept import CONVINCING, Kept, keepalive_helps, needed, proving_age
 from keepaliveD.policy.measuring.measurement import Bracket, EndOfSilence, Limits, PlannedTest, Result, Seen, Side
 from keepaliveD.policy.measuring.rounds import cut_short, duration, next_round
 
@@ -25,25 +25,16 @@ RESTARTS = 3  # silences that a talkative peer may break
 FAREWELL = 0.3  # seconds in which a service that says why it closes has closed
 
 
-@dataclass(slots=True)
-class Keeping:
-    """Connections with keepalive, since when all have that, and how many outages were known then."""
-
-    connections: list[Connection]
-    since: float
-    outages: int
-    over: bool = False
-
-
 class Measurement:
-    """Measures until enough is known, or until stop()."""
+    """Measures until enough is known, or until run() is cancelled."""
 
     def __init__(self, target: Target, limits: Limits, introduce: Introduce = to_nobody) -> None:
         self.target, self.limits = target, limits
         self.far_end = FarEnd(target, self._wake_all)
         self.connections = Connections(self.far_end, limits.connections, introduce)
-        self.tests: list[Result] = []
         self.resets = Resets(self.far_end)
+        self.keeping = Keeping(self.far_end, self.connections, limits)
+        self.tests: list[Result] = []
         self.speaks = 0  # connections on which the peer sent something by itself, again and again
         self.rounds = 0
         self._round: list[PlannedTest] = []
@@ -51,7 +42,6 @@ class Measurement:
         self._death: Result | None = None
         self._first_deaths: dict[int, str] = {}  # the time of day of the first one of each round
         self._waiting: set[asyncio.Future[None]] = set()
-        self._kept = Kept()
         self._talked = 0  # tests of this round that the peer made void
 
     @property
@@ -67,7 +57,7 @@ class Measurement:
     @property
     def keepalive_helps(self) -> bool | None:
         """Return whether keepalive keeps connections known; None if that is unknown so far."""
-        return keepalive_helps(self.bracket, self._kept, self.limits.connections)
+        return self.keeping.helps(self.bracket)
 
     @property
     def losses(self) -> list[tuple[str, int]]:
@@ -76,13 +66,13 @@ class Measurement:
 
     @property
     def left(self) -> float:
-        """Return how long this round lasts at most, in seconds."""
-        return max(0.0, self._round_ends - time.monotonic())
+        """Return how long this round, or what follows the last one, lasts at most, in seconds."""
+        return max(0.0, (self.keeping.ends or self._round_ends) - time.monotonic())
 
     async def run(self) -> None:
         """Measure. Raises Refusal if not even one connection stands; may be cancelled at any time."""
         connection = await self.connections.open_once(Request(life=life(self.limits.longest * 3)))
-        kept = Keeping([connection], time.monotonic(), 0)
+        kept = KeptTogether([connection], time.monotonic(), 0)
         keeping = asyncio.create_task(self._keep(connection))
         try:
             while plans := self._planned():
@@ -94,14 +84,17 @@ class Measurement:
                     self.far_end.give_up(self.connections.refused)
                 if self.far_end.gone or 0 < self._talked == len(self.tests) - before:
                     break
-                await self._see_kept(kept)
-            await self._keep_others()
+                await self.keeping.see(kept, self.bracket)
+            await self.keeping.keep_others(self.bracket)
         finally:
             keeping.cancel()
             self.connections.abandon(connection)
 
     def _planned(self) -> list[PlannedTest]:
-        """Return the tests of the next round; none where enough is known, or no more connections may be opened."""
+        """Return the tests of the next round; none where enough is known, or no more connections may be opened.
+
+        Planned first without regard to room: that there is none matters only where not enough is known.
+        """
         if not next_round(self.tests, self.limits, self.rounds) or not self.connections.has_room():
             return []
         return next_round(self.tests, replace(self.limits, connections=self.connections.room), self.rounds)
@@ -202,64 +195,7 @@ class Measurement:
         """Keep a connection alive from the start, after it has shown how far away the peer is."""
         with contextlib.suppress(OSError):
             await self.resets.locate_peer(kept)
-            self._keep_from_now(kept)
-
-    async def _keep_others(self) -> None:
-        """Keep others alive as long as it is unknown whether that helps: as many as are needed, a few times at most."""
-        for _ in range(CONVINCING):
-            enough, count = proving_age(self.bracket), needed(self.bracket, self.limits.connections)
-            if enough is None or self.keepalive_helps is not None or self.far_end.gone or self.connections.room < count:
-                return
-            outages = self.far_end.outages
-            self._round_ends = time.monotonic() + count / RATE + enough
-            connections: list[Connection] = []
-            try:
-                for _ in range(count):
-                    connection = await self.connections.open(Request(life(enough + count)))
-                    if connection is None:
-                        return
-                    connections.append(connection)
-                    with contextlib.suppress(OSError):
-                        self._keep_from_now(connection)
-                kept = Keeping(connections, time.monotonic(), outages)
-                await asyncio.sleep(enough + POLL)
-                await self._see_kept(kept)
-            finally:
-                for connection in connections:
-                    self.connections.abandon(connection)
-            await self.connections.free()
-
-    def _keep_from_now(self, connection: Connection) -> None:
-        connection.keep(max(1, int(self.limits.shortest / 2)))
-
-    async def _see_kept(self, kept: Keeping) -> None:
-        """See what became of connections with keepalive that are older than the timeout, unless enough is known."""
-        enough, age = proving_age(self.bracket), time.monotonic() - kept.since
-        if enough is None or age < enough or kept.over or self.keepalive_helps is not None:
-            return
-        answered = await asyncio.gather(*(self._answers(each) for each in kept.connections))
-        if all(answered):
-            self._kept = replace(self._kept, oldest=age, together=len(answered))
-            return
-        kept.over = True
-        silent = [each for each, answers in zip(kept.connections, answered, strict=True) if not answers]
-        if any(await asyncio.gather(*(self._is_forgotten(each, kept) for each in silent))):
-            self._kept = replace(self._kept, forgotten=self._kept.forgotten + 1)
-
-    async def _answers(self, connection: Connection) -> bool:
-        with contextlib.suppress(OSError):
-            connection.restart()
-            connection.probe()
-            return await responds(connection, NEXT_PROBE + TRIES) and not connection.ended()
-        return False
-
-    async def _is_forgotten(self, connection: Connection, kept: Keeping) -> bool:
-        """Whether nothing but the path is known to have ended it: no outage, and no service that resets or closes."""
-        ended = connection.ended()
-        if ended and not self.target.is_listener:
-            return False
-        there = await self.far_end.is_there(closed=ended)
-        return there and self.far_end.outages == kept.outages
+            self.keeping.keep(kept)
 
 
 def _wake(woken: asyncio.Future[None]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, cast
 import pytest
 
 from keepaliveD.measuring import connection as connection_module
-from keepaliveD.measuring import connections, far_end, probing
+from keepaliveD.measuring import connections, far_end, keeping, probing
 from keepaliveD.measuring import measurement as module
 from keepaliveD.measuring.connection import AGES, ESTABLISHED, INFO_LENGTH, SEGMENTS, Connection, State
 from keepaliveD.measuring.connections import Connections
@@ -147,7 +147,7 @@ def placed(loop: Hurried, monkeypatch: pytest.MonkeyPatch, make: Callable[[Reque
     monkeypatch.setattr(connections, "open_connection", opened)
     monkeypatch.setattr(far_end, "absence", absence)
     monkeypatch.setattr(connections, "sweep", swept)
-    for each in (module, far_end, probing):
+    for each in (module, far_end, keeping, probing):
         monkeypatch.setattr(each, "time", SimpleNamespace(monotonic=loop.time, strftime=lambda _: "12:00:00"))
 
 
