@@ -10,7 +10,8 @@ from typing import cast
 import pytest
 
 from keepaliveD.measuring import tomography as module
-from keepaliveD.measuring.measurement import Measurement
+from keepaliveD.measuring.connections import Connections
+from keepaliveD.measuring.far_end import FarEnd
 from keepaliveD.measuring.tomography import ATTEMPTS, Tomography
 from keepaliveD.policy.measuring.measurement import Bracket, EndOfSilence, Result
 from keepaliveD.policy.measuring.tomography import HopPlan, HopResult
@@ -28,14 +29,9 @@ def made(
     async def freed() -> None:
         assert under_way == 0
 
-    measurement = SimpleNamespace(
-        bracket=Bracket(20.0, 22.0),
-        target=SimpleNamespace(is_listener=True),
-        far_end=SimpleNamespace(gone=gone),
-        resets=SimpleNamespace(hops_left=hops_left),
-        connections=SimpleNamespace(open=opened, room=room, has_room=lambda: True, free=freed),
-    )
-    tomography = Tomography(cast(Measurement, measurement), 80.0)
+    far_end = SimpleNamespace(target=SimpleNamespace(is_listener=True), gone=gone)
+    connections = SimpleNamespace(open=opened, room=room, has_room=lambda: True, free=freed)
+    tomography = Tomography(cast(FarEnd, far_end), cast(Connections, connections), 80.0)
     attempts: Counter[HopPlan] = Counter()
     under_way = 0
 
@@ -61,7 +57,7 @@ def made(
     monkeypatch.setattr(module, "name_devices", names)
     monkeypatch.setattr(Tomography, "_see_where_it_stops", names)
     monkeypatch.setattr(Tomography, "_test", test)
-    asyncio.run(tomography.run())
+    asyncio.run(tomography.run(Bracket(20.0, 22.0), hops_left))
     known = {each.plan for each in tomography.map.results if each.result.end is EndOfSilence.SURVIVED}
     return attempts, len(known)
 

@@ -264,13 +264,14 @@ async def _measure(target: Target, limits: Limits, root: Path, *, where: bool) -
     from keepaliveD.measuring.tomography import Tomography
 
     measurement = Measurement(target, limits, Introduction(root))
-    tomography = Tomography(measurement, limits.longest)
+    tomography = Tomography(measurement.far_end, measurement.connections, limits.longest)
     stop = asyncio.Event()
     with _interruptible(stop):
         await _until(stop, measurement.run(), Progress(measurement))
         tried = where and not stop.is_set() and not measurement.far_end.gone
         if tried:
-            await _until(stop, tomography.run(), Progress(measurement, tomography))
+            finding = tomography.run(measurement.bracket, measurement.resets.hops_left)
+            await _until(stop, finding, Progress(measurement, tomography))
         await _free(measurement.connections)
         stopped = stop.is_set()
     found = _found(measurement, tomography)
