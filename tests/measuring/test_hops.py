@@ -13,7 +13,7 @@ import pytest
 
 from keepaliveD.measuring import hops as module
 from keepaliveD.measuring.connection import Connection, State
-from tests.measuring.test_rounds import RTT, Hurried
+from tests.measuring.hurried import RTT, Hurried
 
 
 @dataclass

@@ -16,7 +16,7 @@ from keepaliveD.measuring.greeting import Request
 from keepaliveD.measuring.measurement import Measurement
 from keepaliveD.measuring.resets import find_hops_left
 from keepaliveD.policy.measuring.measurement import How, Limits
-from tests.measuring.test_rounds import RTT, SERVICE, Hurried, Quiet, placed
+from tests.measuring.hurried import RTT, SERVICE, Hurried, Quiet, placed
 
 
 @dataclass
