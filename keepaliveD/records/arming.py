@@ -253,7 +253,9 @@ class ArmingRecord:
             return open_own(self._file, flags)
         except OSError as error:
             if error.errno == errno.EINVAL and self._is_held():
-                return os.dup(self._held)
+                again = os.dup(self._held)
+                os.lseek(again, 0, os.SEEK_SET)  # both have one place, which is behind what was read
+                return again
             raise
 
     def _is_held(self) -> bool:

@@ -697,6 +697,18 @@ def test_damaged_records_are_kept_aside_under_names_of_their_own(tmp_path: Path)
     assert known(tmp_path) == []
 
 
+def test_a_damaged_record_that_got_a_second_name_is_kept_aside_whole(tmp_path: Path) -> None:
+    keeper = recorder(tmp_path)
+    keeper.write(armed(1, 2))
+    (tmp_path / "backup").hardlink_to(tmp_path / FILE)
+    with (tmp_path / FILE).open("a") as file:
+        file.write("777 damaged\n")
+    damaged = (tmp_path / FILE).read_bytes()
+    keeper.write(armed(3))
+    assert (tmp_path / f"{FILE}.damaged").read_bytes() == damaged
+    assert known(tmp_path) == [1, 2, 3]
+
+
 @contextlib.contextmanager
 def no_larger_files(most: int) -> Iterator[None]:
     """While inside, no file grows beyond so many octets."""
