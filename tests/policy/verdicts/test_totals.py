@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Unpack
 
+import numpy as np
 import pytest
 
 from keepaliveD.model.connections import Verdict
@@ -13,6 +14,7 @@ from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.rules import Path
 from keepaliveD.model.snapshot import LEFT, Kind
 from keepaliveD.model.sockets import Switch, Timer
+from keepaliveD.policy.verdicts.connections import connections
 from keepaliveD.policy.verdicts.judge import count
 from keepaliveD.policy.verdicts.totals import totals
 from tests.support.tables import FIREWALL, FOREVER, Socket, idle, table, watch
@@ -78,4 +80,5 @@ def test_connections_that_are_safe_by_a_guess_are_counted(path: Path, guessed: i
     survivor = safe(**idle(2.0, cookie=4, segments_in=11))
     judgement = watch(*quiet, table(1365.0, bare, first, second, survivor), path=path)
     assert judgement.forecast.verdict.tolist() == [Verdict.BARE, *[Verdict.SAFE] * 3]
-    assert count(judgement).guessed == guessed
+    one_by_one = sum(one.rests_on_guess for one in connections(judgement, np.arange(4)))
+    assert count(judgement).guessed == one_by_one == guessed
