@@ -561,8 +561,8 @@ def test_half_the_name_of_a_unit_that_systemd_knows_offers_the_whole(service: Ma
     """And what is there is not said to be missing for want of a connection."""
     done = service.run("keepalivectl", "why", "tcp-keepaliv", check=False)
     assert done.returncode == 66
-    assert "no unit or process is called tcp-keepaliv; did you mean " in done.stderr
-    assert UNIT in done.stderr
+    assert "no unit or process is called tcp-keepaliv; " in done.stderr
+    assert f"; did you mean {UNIT}" in done.stderr
     done = service.run("keepalivectl", "why", UNIT, check=False)
     assert done.stderr.startswith(f"keepalivectl: {UNIT} has no connection; ")
 
