@@ -147,6 +147,11 @@ class Sockets:
                 self._columns[name][:start] = column[:start]
         return self.since(start)
 
+    def append(self, others: Sockets) -> None:
+        """Append others."""
+        for name, column in self.extend(len(others)).items():
+            column[:] = others[name]
+
     def since(self, start: int) -> dict[str, Column]:
         """The end of every column, from row `start`."""
         return {name: column[start : self._size] for name, column in self._columns.items()}

@@ -11,7 +11,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,11 +38,14 @@ from socket import (
 import numpy as np
 import pytest
 
-from keepaliveD.model.errors import Exit, Unsupported
+from keepaliveD.model.errors import Exit, KernelError, Unsupported
 from keepaliveD.model.keepalive import Own
+from keepaliveD.model.rules import IPNetwork
 from keepaliveD.model.sockets import Column, Sockets, Switch, TcpState, Timer
 from keepaliveD.platforms.linux import namespaces
+from keepaliveD.platforms.linux.bpf import libbpf, walker
 from keepaliveD.platforms.linux.bpf.reader import BpfIterator
+from keepaliveD.platforms.linux.bpf.walk import Walk
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
 from keepaliveD.platforms.linux.reading.cookies import Cookies
 from keepaliveD.platforms.linux.reading.engine import Engine, Gaps
@@ -406,6 +409,63 @@ def test_more_sockets_than_are_read_at_once_are_all_read(engine: Callable[..., E
         sockets = watcher.scan(0.0).sockets
         assert len(set(sockets["cookie"][sockets["netns"] == home.inode].tolist())) == MANY
         assert np.count_nonzero(sockets["netns"] == home.inode) == MANY
+
+
+@since(WALK)
+@pytest.mark.parametrize("hindered", ["by nothing", "by having one processor", "by want of memory"])
+def test_two_processors_read_what_one_does_in_the_same_order(hindered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the order, a scan is compared with the one before."""
+    walks: list[Walk] = []
+
+    class Counted(Walk):
+        def __init__(self, ignore: Sequence[IPNetwork]) -> None:
+            if hindered == "by want of memory" and walks:
+                raise Unsupported("no memory")
+            super().__init__(ignore)
+            walks.append(self)
+
+    def read() -> list[Column]:
+        walks.clear()
+        with contextlib.closing(BpfWalker()) as reading:
+            reading.enter(home.inode)
+            looks = [Sockets() for _ in range(3)]
+            assert [reading.read(sockets) for sockets in looks] == 3 * [{}]
+            return [sockets["cookie"] for sockets in looks]
+
+    monkeypatch.setattr(walker, "Walk", Counted)
+    if hindered == "by having one processor":
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    with Namespace() as home, home.running(sys.executable, HOLD, str(MANY)) as holder:
+        assert holder.stdout
+        assert int(holder.stdout.readline()) == MANY
+        by_one = home.inside(read)
+        assert len(walks) == 1
+        monkeypatch.setattr(walker, "FOR_TWO", MANY)
+        by_two = home.inside(read)
+        assert len(walks) == (2 if hindered == "by nothing" else 1)
+    for cookies in (*by_one, *by_two):
+        assert cookies.tolist() == by_one[0].tolist()
+        assert len(set(cookies.tolist())) == MANY
+
+
+@since(WALK)
+def test_what_hinders_one_of_two_processors_is_said_when_both_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they read with is taken out of the kernel then, as after each failure."""
+    monkeypatch.setattr(walker, "FOR_TWO", 0)
+    main, failed, run_here = threading.get_ident(), threading.Event(), libbpf.run
+
+    def run(program: int) -> None:
+        if threading.get_ident() != main:
+            failed.set()
+            raise KernelError("no more")
+        assert failed.wait(SOON)
+        run_here(program)
+
+    with contextlib.closing(BpfWalker()) as reading:
+        reading.enter(os.stat("/proc/self/ns/net").st_ino)
+        monkeypatch.setattr(libbpf, "run", run)
+        with pytest.raises(KernelError, match="no more"):
+            reading.read(Sockets())
 
 
 def give_to_all(cookies: Cookies, begin: threading.Barrier) -> None:

@@ -25,7 +25,7 @@ int list_sockets(struct bpf_iter__tcp *ctx)
 	record.cookie = bpf_get_socket_cookie(common);
 	record.state = common->skc_state;
 	record.uid = ctx->uid;
-	fill(&record, tp, bpf_jiffies64());
+	fill(&record, tp, read_clocks());
 	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
 	return 0;
 }

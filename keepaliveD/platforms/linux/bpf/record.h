@@ -141,12 +141,25 @@ static __always_inline __u32 passed(__u32 now, __u32 then)
 	return since < (__u32)-MEANWHILE ? since : 0;
 }
 
+struct now {
+	__u64 jiffies;
+	__u64 us; /* of the clock that tcp_mstamp is of */
+};
+
+/* Reading the second one keeps the processor from fetching ahead, so whoever reads many sockets reads it once. */
+static __always_inline struct now read_clocks(void)
+{
+	struct now now = { .jiffies = bpf_jiffies64(), .us = bpf_ktime_get_ns() / 1000 };
+
+	return now;
+}
+
 /* all but what the caller has read already: cookie, state, owner and peer */
-static __always_inline void fill(struct record *record, const struct tcp_sock *tp, unsigned long now)
+static __always_inline void fill(struct record *record, const struct tcp_sock *tp, struct now now)
 {
 	const struct sock *sk = (const struct sock *)tp;
 	const struct sock_common *common = &sk->__sk_common;
-	__s64 since_packet = bpf_ktime_get_ns() / 1000 - tp->tcp_mstamp; /* us */
+	__s64 since_packet = now.us - tp->tcp_mstamp;
 
 	record->cgroup = sk->sk_cgrp_data.cgroup->kn->id;
 	put_address(&record->local, common, common->skc_rcv_saddr, &common->skc_v6_rcv_saddr);
@@ -154,9 +167,9 @@ static __always_inline void fill(struct record *record, const struct tcp_sock *t
 	record->interface = common->skc_bound_dev_if;
 	record->segments_in = tp->segs_in;
 	record->segments_out = tp->segs_out;
-	record->since_sent = passed(now, tp->lsndtime);
-	record->since_received = passed(now, tp->inet_conn.icsk_ack.lrcvtime);
-	record->since_acked = passed(now, tp->rcv_tstamp);
+	record->since_sent = passed(now.jiffies, tp->lsndtime);
+	record->since_received = passed(now.jiffies, tp->inet_conn.icsk_ack.lrcvtime);
+	record->since_acked = passed(now.jiffies, tp->rcv_tstamp);
 	record->netns = common->skc_net.net->ns.inum;
 	record->since_packet = since_packet > 0 ? since_packet >> 10 : 0;
 	record->user_timeout = tp->inet_conn.icsk_user_timeout;
@@ -164,6 +177,6 @@ static __always_inline void fill(struct record *record, const struct tcp_sock *t
 	record->probes = tp->inet_conn.icsk_probes_out;
 	record->local_port = common->skc_num;
 	record->remote_port = bpf_ntohs(common->skc_dport);
-	fill_timer(record, tp, now);
+	fill_timer(record, tp, now.jiffies);
 	fill_keepalive(record, tp, sk);
 }

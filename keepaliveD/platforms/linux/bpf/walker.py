@@ -1,75 +1,54 @@
-"""TCP sockets of all network namespaces in one pass over the kernel's table, by walk.bpf.c: Linux 6.2 or later.
+"""TCP sockets of all network namespaces in one pass over the kernel's table: Linux 6.2 or later.
 
 Namespaces share that table, unless they were made with one of their own (net.ipv4.tcp_child_ehash_entries).
+Of very many sockets two processors read a half each: one would spend most of its time waiting for memory.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence, Set
-from pathlib import Path
+import os
+from collections.abc import Sequence, Set
+from functools import partial
 
 import numpy as np
 
-from keepaliveD.model import requirements
-from keepaliveD.model.dataclass import dataclass
-from keepaliveD.model.errors import KernelError
+from keepaliveD.model.errors import KernelError, Refusal
 from keepaliveD.model.rules import IPNetwork
 from keepaliveD.model.sockets import Sockets
-from keepaliveD.platforms import touching
-from keepaliveD.platforms.linux.bpf import libbpf, records, twins
+from keepaliveD.platforms.linux.bpf.walk import Table, Walk
 from keepaliveD.platforms.linux.reading.cookies import Cookies
 from keepaliveD.platforms.linux.reading.engine import Gaps
+from keepaliveD.threads import Task
 
-OBJECT = Path(__file__).with_name("walk.bpf.o")
-FIND, WALK = "find_table", "walk"
-RECORDS = 8192  # as many as there is room for
-STEPS = 2048  # most records of one step, one for each socket
-
-PLACE = np.dtype([(name, "u8") for name in ("table", "mask", "only", "bucket", "whole", "node", "met", "now")])
-SHARED: twins.Twins = {**records.SHARED, "place": PLACE}
 MANY = 10_000  # sockets without a cookie in a namespace: the kernel gives one to all sockets there at once
-ATTEMPTS = 100  # to get on, at a bucket that keeps changing; one of more than STEPS sockets is never passed
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """The address of the kernel's table, and the number of its last bucket."""
-
-    address: int
-    last: int
+FOR_TWO = 200_000  # sockets, at the last look: of fewer one processor reads all in a tenth of a second
+PATIENCE = 600.0  # seconds for the other one: who waits for this process ends it long before
 
 
 class BpfWalker:
-    """The programs in the kernel, which leave out sockets whose peers are in `ignore`."""
+    """Reads the kernel's table, without sockets whose peers are in `ignore`."""
 
     name = "bpf"
 
     def __init__(self, ignore: Sequence[IPNetwork] = ()) -> None:
-        """Load them. Raises Unsupported, NotPermitted."""
+        """Load the program. Raises Unsupported, NotPermitted."""
         self.crowded: Set[int] = frozenset()
         self.changed_idle_time: Set[int] = frozenset()
+        self._ignore = ignore
         self._entered: dict[int, tuple[Table, Cookies]] = {}
-        self._object = libbpf.Object(OBJECT, SHARED, requirements.WALK)
-        try:
-            records.load(self._object, ignore)
-            self._find, self._walk = self._object.program_fd(FIND), self._object.program_fd(WALK)
-            self._place = self._object.shared(".bss", PLACE, 1)
-            self._records = self._object.shared("records", records.RECORD, RECORDS)
-        except BaseException:
-            self._object.close()
-            raise
+        self._seen = 0  # sockets at the last look
+        self._walk = Walk(ignore)
+        self._second: Walk | None = None
 
     def enter(self, netns: int) -> None:
         """Find the table of the calling thread's namespace. Raises NotPermitted, Unsupported, KernelError."""
         cookies = Cookies()
         try:
-            libbpf.run(self._find)
+            self._entered[netns] = self._walk.find_table(), cookies
         except BaseException:
             cookies.close()
             raise
-        (place,) = self._place
-        self._entered[netns] = Table(int(place["table"]), int(place["mask"])), cookies
 
     def leave(self, netns: int) -> None:
         """Leave the namespace."""
@@ -94,44 +73,44 @@ class BpfWalker:
         only = next(iter(self._entered)) if len(self._entered) == 1 else 0
         crowded: set[int] = set()
         for table in {table for table, _ in self._entered.values()}:
-            for count in self._pass(table, only):
-                if count is None:
-                    crowded |= {netns for netns, (its, _) in self._entered.items() if its == table}
-                else:
-                    records.decode(self._records[:count], sockets)
+            if not self._read_table(table, only, sockets):
+                crowded |= {netns for netns, (its, _) in self._entered.items() if its == table}
         if not only:
             self._drop_strangers(sockets)
+        self._seen = len(sockets)
         return crowded
 
+    def _read_table(self, table: Table, only: int, sockets: Sockets) -> bool:
+        """Append all sockets of a table, and return whether none is missing."""
+        buckets = range(table.last + 1)
+        other = self._other() if self._seen >= FOR_TWO and len(buckets) > 1 else None
+        if other is None:
+            return self._walk.read(table, buckets, only, sockets)
+        half = len(buckets) // 2
+        later = Sockets(capacity=self._seen)
+        reading = Task(partial(other.read, table, buckets[half:], only, later))
+        try:
+            is_all = self._walk.read(table, buckets[:half], only, sockets)
+        finally:
+            has_all = reading.result(PATIENCE)
+        sockets.append(later)
+        return is_all and has_all
+
+    def _other(self) -> Walk | None:
+        """Return a walk for another processor; None where there is none, or too little of something."""
+        if len(os.sched_getaffinity(0)) == 1:
+            return None
+        with contextlib.suppress(Refusal):
+            self._second = self._second or Walk(self._ignore)
+        return self._second
+
     def close(self) -> None:
-        """Take them out of the kernel."""
+        """Take it out of the kernel."""
         for netns in list(self._entered):
             self.leave(netns)
-        del self._place, self._records  # they hold the maps
-        self._object.close()
-
-    def _pass(self, table: Table, only: int) -> Iterator[int | None]:
-        """Yield the number of records whenever they fill up, and at the end; None if a bucket is left out.
-
-        Raises KernelError.
-        """
-        place = self._place
-        place["table"], place["mask"], place["only"] = table.address, table.last, only
-        place["bucket"] = place["whole"] = 0
-        attempts = 0
-        while (bucket := int(place["bucket"][0])) <= table.last:
-            touching.on()
-            libbpf.run(self._walk)
-            whole = int(place["whole"][0])
-            if whole + STEPS > RECORDS:
-                yield whole
-                place["whole"] = 0
-            attempts = attempts + 1 if bucket == place["bucket"][0] else 0
-            if attempts == ATTEMPTS:
-                place["bucket"] += 1
-                attempts = 0
-                yield None
-        yield int(place["whole"][0])
+        for walk in (self._walk, self._second):
+            if walk is not None:
+                walk.close()
 
     def _drop_strangers(self, sockets: Sockets) -> None:
         """Leave out sockets of namespaces that were not entered, as other engines do not see these either."""

@@ -13,13 +13,13 @@ import pytest
 
 from keepaliveD.model.errors import Unsupported
 from keepaliveD.platforms.linux import selection
-from keepaliveD.platforms.linux.bpf import armer, connect, conntrack, libbpf, reader, recall, records, twins, walker
+from keepaliveD.platforms.linux.bpf import armer, connect, conntrack, libbpf, reader, recall, records, twins, walk
 
 SOURCES = Path(twins.__file__).parent
 HEADERS = Path("/usr/include")
 
 OBJECTS: Mapping[Path, twins.Twins] = {
-    walker.OBJECT: walker.SHARED,
+    walk.OBJECT: walk.SHARED,
     reader.OBJECT: records.SHARED,
     armer.OBJECT: armer.SHARED,
     connect.OBJECT: connect.SHARED,
@@ -59,13 +59,13 @@ def test_the_structures_of_each_object_are_those_that_python_knows(file: Path) -
 )
 def test_what_differs_is_named_in_one_line(changed: Any, what: str) -> None:
     with pytest.raises(Unsupported) as refusal:
-        libbpf.Object(walker.OBJECT, {"record": np.dtype(changed)})
+        libbpf.Object(walk.OBJECT, {"record": np.dtype(changed)})
     assert str(refusal.value) == f"walk.bpf.o is from another version ({what} differs): run packaging/compile-bpf"
 
 
 def test_a_structure_that_an_object_does_not_have_makes_it_one_of_another_version() -> None:
     with pytest.raises(Unsupported, match=re.escape("walk.bpf.o is from another version (slot differs)")):
-        libbpf.Object(walker.OBJECT, {"slot": armer.SLOT})
+        libbpf.Object(walk.OBJECT, {"slot": armer.SLOT})
 
 
 @pytest.mark.parametrize("source", ["walk.bpf", "read.bpf"])
@@ -80,7 +80,7 @@ def test_an_object_whose_members_changed_places_is_not_read(
         "__u32 segments_in;\n\t__u32 segments_out;",
         "__u32 segments_out;\n\t__u32 segments_in;",
     )
-    monkeypatch.setattr(walker, "OBJECT", swapped)
+    monkeypatch.setattr(walk, "OBJECT", swapped)
     monkeypatch.setattr(reader, "OBJECT", swapped)
     with pytest.raises(Unsupported) as refusal:
         selection.select_engine(selection.BPF, Path("/"), ())
@@ -112,7 +112,7 @@ def test_a_map_that_is_smaller_than_python_knows_it_makes_an_object_one_of_anoth
 def test_what_is_no_object_is_said(tmp_path: Path) -> None:
     """A disk was full when it was copied: that is not the kernel's fault."""
     file = tmp_path / "walk.bpf.o"
-    file.write_bytes(walker.OBJECT.read_bytes()[:1000])
+    file.write_bytes(walk.OBJECT.read_bytes()[:1000])
     with pytest.raises(Unsupported) as refusal:
-        libbpf.Object(file, walker.SHARED)
+        libbpf.Object(file, walk.SHARED)
     assert re.fullmatch(r"walk\.bpf\.o cannot be read: .+; run packaging/compile-bpf", str(refusal.value))
