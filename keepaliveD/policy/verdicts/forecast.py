@@ -227,10 +227,12 @@ def _own_probe(table: SocketTable, activity: Activity) -> Between:
     heard, checks = heard_at(table), activity.expires_at
     idle_over = heard + activity.keepidle
     slack = table.sockets["slack"].astype(np.float64)
-    slack = np.where(np.isnan(slack), _length(activity, heard) * TIMER_SLACK, slack)
-    rest = np.fmax(idle_over - np.fmax(checks, table.taken_at), 0.0)
+    unknown = np.isnan(slack)
+    if unknown.any():
+        slack = np.where(unknown, _length(activity, heard) * TIMER_SLACK, slack)
+    rest = np.fmax(idle_over - np.fmax(checks, table.taken_at), 0.0)  # also without keepalive
     at = np.fmax(idle_over, checks)
-    by = np.fmax(idle_over, checks + slack) + np.where(np.isnan(rest), 0.0, rest) * TIMER_SLACK + table.reading
+    by = np.fmax(idle_over, checks + slack) + rest * TIMER_SLACK + table.reading
     return Between(at, by)
 
 
@@ -344,8 +346,9 @@ def _clocked(table: SocketTable, activity: Activity, timeout: Column) -> Bools:
     seen_at = table.read_by - sockets["since_packet"].astype(np.float64)  # NaN, where it is not known, is no instant
     by_the_clock = np.abs(seen_at - activity.last_packet_by) < SAME_PACKET
     apart = activity.last_packet_by - activity.last_packet > timeout * APART
-    checked = np.abs(activity.expires_at - heard_at(table) - activity.keepidle) < SAME_PACKET
-    rows = np.flatnonzero(answered & by_the_clock & apart & ~checked)
+    rows = np.flatnonzero(answered & by_the_clock & apart)
+    since_heard = activity.expires_at[rows] - heard_at(table, rows)
+    rows = rows[~(np.abs(since_heard - activity.keepidle[rows]) < SAME_PACKET)]  # by no such check
     ages = (sockets[name][rows] for name in ("since_sent", "since_received", "since_acked"))
     later = functools.reduce(np.fmin, ages) - sockets["since_packet"][rows] > timeout[rows] * APART
     clocked = np.zeros(len(sockets), np.bool_)
@@ -364,7 +367,7 @@ def _just_probed(table: SocketTable, activity: Activity, cut_at: Column) -> Bool
     rows = np.flatnonzero(first)
     interval = activity.keepintvl[rows]
     known, age = interval != 0, interval - sockets["expires"][rows].astype(np.float64)
-    idle_over = heard_at(table)[rows] + activity.keepidle[rows]
+    idle_over = heard_at(table, rows) + activity.keepidle[rows]
     left_after = np.fmax(activity.set_at[rows], np.where(activity.knows_keepidle[rows], idle_over, np.nan))
     at_most, at_least = np.where(known, age, now - left_after), np.where(known, age, 0.0)
     first[rows] = (at_most < ANSWERED) & (now - at_least < cut_at[rows])

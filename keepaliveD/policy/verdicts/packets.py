@@ -22,6 +22,7 @@ from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTabl
 from keepaliveD.policy.verdicts.activity import Activity, Between, Consulted, put, recall
 
 JIFFY = 0.01  # seconds, at most: the kernel counts silences in these
+ALL = slice(None)  # rows
 ON_THE_WAY = 0.1  # seconds that a packet takes between this host and what forgets connections
 
 
@@ -37,12 +38,12 @@ def observe(before: Activity, table: SocketTable, timeout: Column, only_data: Bo
     return learned
 
 
-def heard_at(table: SocketTable) -> Column:
+def heard_at(table: SocketTable, rows: Indices | slice = ALL) -> Column:
     """Return the instant of the newest data or acknowledgement from the peer, which the keepalive timer counts from.
 
     Source: keepalive_time_elapsed, include/net/tcp.h. A peer's probe is neither.
     """
-    ages = np.fmin(table.sockets["since_received"], table.sockets["since_acked"])
+    ages = np.fmin(table.sockets["since_received"][rows], table.sockets["since_acked"][rows])
     instant: Column = table.taken_at - ages.astype(np.float64)  # in single precision a year of uptime costs seconds
     return instant
 

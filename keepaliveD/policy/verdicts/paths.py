@@ -41,10 +41,9 @@ def ignored(sockets: Sockets | Column, networks: Sequence[IPNetwork]) -> Bools:
     found = np.zeros(len(sockets), np.bool_)
     for network in networks:
         found |= in_network(sockets, network)
-    ipv4 = in_network(sockets, ALL_IPV4)
-    for loopback, family in ((LOOPBACK, ipv4), (LOOPBACK_IPV6, ~ipv4)):
+    for loopback, is_ipv4 in ((LOOPBACK, True), (LOOPBACK_IPV6, False)):
         if any(loopback in network for network in networks):
-            found |= family & _to_itself(sockets)
+            found |= (in_network(sockets, ALL_IPV4) == is_ipv4) & _to_itself(sockets)
     return found
 
 
@@ -99,9 +98,17 @@ def _concerned(table: SocketTable, path: Path, network: IPNetwork | None) -> Boo
 def in_network(sockets: Sockets | Column, network: IPNetwork) -> Bools:
     """Return which sockets have a peer in the network; IPv4 networks also match v4-mapped peers."""
     value, mask = _as_mapped(network)
-    found: Bools = (sockets["remote_low"] & np.uint64(mask & LOW_HALF)) == np.uint64(value & LOW_HALF)
-    found &= (sockets["remote_high"] & np.uint64(mask >> 64)) == np.uint64(value >> 64)
+    found = _begins_with(sockets["remote_high"], value >> 64, mask >> 64)
+    if mask & LOW_HALF:
+        found &= _begins_with(sockets["remote_low"], value & LOW_HALF, mask & LOW_HALF)
     return found
+
+
+def _begins_with(half: Column, value: int, mask: int) -> Bools:
+    """Return where the masked bits of one half of an address are those of `value`."""
+    masked = half if mask == LOW_HALF else half & np.uint64(mask)
+    begins: Bools = masked == np.uint64(value)
+    return begins
 
 
 def _to_itself(sockets: Sockets | Column) -> Bools:

@@ -72,7 +72,7 @@ def _overdue_since(memory: Activity, table: SocketTable, rows: Indices) -> Colum
     keepidle = memory.keepidle[rows]
     interval = np.maximum(table.sockets["keepintvl"][rows], memory.keepintvl[rows])
     known = memory.knows_keepidle[rows] & (interval <= keepidle)
-    idle_over = heard_at(table)[rows] + np.where(known, keepidle, np.nan)
+    idle_over = heard_at(table, rows) + np.where(known, keepidle, np.nan)
     at_the_latest = np.fmin(table.taken_at, idle_over)
     since: Column = np.where(earlier + slack < table.taken_at, at_the_latest, earlier)
     return since
