@@ -88,6 +88,14 @@ def _hold_the_same(one: Column, other: Column) -> bool:
     return np.array_equal(bits[:FIRST], others[:FIRST]) and np.array_equal(bits, others)
 
 
+def is_any(column: Column, values: Iterable[enum.IntEnum]) -> Bools:
+    """Return where a column holds one of a few values: to compare it with each takes a tenth of looking each up."""
+    found = np.zeros(len(column), np.bool_)
+    for each in values:
+        found |= column == each.value
+    return found
+
+
 def shrunk(column: Column, others: Iterable[Column] = ()) -> Column:
     """Return the same column in less memory, if it holds one value in all rows, or what one of the others does.
 

@@ -29,7 +29,7 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.reports import ReportUnwatched
 from keepaliveD.model.rules import IPNetwork, Watching
-from keepaliveD.model.sockets import ALL_WATCHED, Floats, Indices, SocketTable, Unwatched
+from keepaliveD.model.sockets import ALL_WATCHED, Floats, Indices, SocketTable, Unwatched, is_any
 from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.clock import now
@@ -297,7 +297,7 @@ class Seen:
     def left(self, words: str, owners: dict[int, Owner]) -> Floats:
         """Return the seconds that those had left at the scan which match and which nothing saves."""
         rows, forecast = self.matching(words, owners), self.judgement.forecast
-        doomed = np.isin(forecast.verdict[rows], [int(verdict) for verdict in AT_RISK - {Verdict.CUT}])
+        doomed = is_any(forecast.verdict[rows], AT_RISK - {Verdict.CUT})
         left: Floats = forecast.cut_at[rows[doomed]] - forecast.now
         return left
 

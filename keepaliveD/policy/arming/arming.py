@@ -22,7 +22,7 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import MAX_IDLE, TIMER_SLACK, Keepalive
 from keepaliveD.model.results import RETRIED, Arming, ArmingResult, Entry, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
-from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, Switch, Timer
+from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, Switch, Timer, is_any
 from keepaliveD.policy.arming.choices import Orders, Recorded
 from keepaliveD.policy.arming.meaning import ENOUGH
 from keepaliveD.policy.arming.shared import are_among, with_entry
@@ -62,14 +62,10 @@ LASTING = {
     ArmingResult.ARMED: Considered.ARMED,
     ArmingResult.CHANGED_SINCE: Considered.LEFT_ALONE,
 }
-DONE = np.zeros(256, np.bool_)  # by Considered
-DONE[[Considered.REFUSED, Considered.LEFT_ALONE]] = True
+DONE = (Considered.REFUSED, Considered.LEFT_ALONE)
 IS_TRY = np.zeros(256, np.bool_)  # by the scans of TRYING
 IS_TRY[TRIES] = True
-HELPFUL = np.zeros(256, np.bool_)  # by Due: keepalive is sent only while nothing else is pending
-HELPFUL[[Due.NOTHING, Due.KEEPALIVE]] = True
-RISKY = np.zeros(256, np.bool_)  # by Verdict
-RISKY[[int(verdict) for verdict in AT_RISK]] = True
+HELPFUL = (Due.NOTHING, Due.KEEPALIVE)  # keepalive is sent only while nothing else is pending
 
 
 def plan(judgement: Judgement, rules: Sequence[ArmRule]) -> tuple[list[Arm], Activity]:
@@ -136,9 +132,9 @@ def _candidates(judgement: Judgement) -> Indices:
     been helped: of more probes at a shorter interval some have been sent already, and to restart its timer would send
     the next one at once, or end it.
     """
-    forecast, activity = judgement.forecast, judgement.activity
-    news = RISKY[forecast.verdict] & ~are_settled(judgement)
-    news &= HELPFUL[forecast.due] & (judgement.table.sockets["inode"] != 0) & (judgement.table.sockets["probes"] == 0)
+    forecast, activity, sockets = judgement.forecast, judgement.activity, judgement.table.sockets
+    news = is_any(forecast.verdict, AT_RISK) & ~are_settled(judgement)
+    news &= is_any(forecast.due, HELPFUL) & (sockets["inode"] != 0) & (sockets["probes"] == 0)
     if judgement.table.firewall_timeout != FOREVER:  # whose answer decides by which timeout
         idle = forecast.now - activity.last_packet
         news &= ~(_may_be_forgotten_here(judgement) & (idle < judgement.table.firewall_timeout / 2))
@@ -151,7 +147,9 @@ def are_settled(judgement: Judgement) -> Bools:
     """Return which sockets are not considered again with the verdict that they have, until other rules apply."""
     verdict, activity = judgement.forecast.verdict, judgement.activity
     arming = activity.arming
-    settled: Bools = DONE[arming] | (RISKY[verdict] & (arming == UNWANTED[verdict]))
+    settled = is_any(arming, DONE)
+    for each in AT_RISK:
+        settled |= (verdict == each.value) & (arming == UNWANTED[each])
     settled |= (arming == Considered.TRYING.value) & (activity.tries >= LAST_TRY)
     settled |= (arming == Considered.ARMED.value) & (verdict == Verdict.CUT.value)
     return settled

@@ -17,7 +17,7 @@ from keepaliveD.model.causes import IDLE_AFTER, Cause, Foretold
 from keepaliveD.model.connections import AT_RISK, Owner, Verdict, WhatCounts, grouping_unit
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.rules import Path
-from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, TcpState
+from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, TcpState, is_any
 from keepaliveD.policy.autopsy.deaths import Causes, decide
 from keepaliveD.policy.autopsy.evidence import closer_name, evidence, name_of
 from keepaliveD.policy.autopsy.facts import BOTH_CLOSED, as_closed
@@ -28,8 +28,6 @@ from keepaliveD.policy.verdicts.paths import assign
 
 FORESEEABLE = np.zeros(256, np.bool_)  # by Cause: ends that silence brings about
 FORESEEABLE[[Cause.MIDDLEBOX_IDLE, Cause.SILENT_AFTER_IDLE]] = True
-RISKY = np.zeros(256, np.bool_)  # by Verdict
-RISKY[[int(verdict) for verdict in AT_RISK]] = True
 Whose = str | int  # a unit, or a user where the unit is not known
 Key = tuple[int | str, ...]  # a cause, and more of what is alike: Whose; a path, a hop, whether it was foretold
 FIRST = np.zeros(1, np.intp)
@@ -183,7 +181,7 @@ def examine(
     ended = _with_cgroups(as_closed(ended), known)
     path = _paths(ended, paths, known)
     causes = decide(ended, known.survived, unknown)
-    warned = known.seen & RISKY[known.reported] & (known.reported_at <= ended["ended_at"])
+    warned = known.seen & is_any(known.reported, AT_RISK) & (known.reported_at <= ended["ended_at"])
     expected = np.array([each.timeout for each in with_evidence or paths])[path]
     foretold = _foretold(ended, causes, known, warned, expected)
     warned_before = np.where(warned, ended["ended_at"] - known.reported_at, math.nan)
@@ -264,7 +262,7 @@ def _foretold(ended: Column, causes: Causes, known: _Known, warned: Bools, timeo
             ~known.seen,
             (known.verdict == Verdict.UNKNOWN.value) & ~(earlier & was_open),
             earlier,
-            RISKY[known.verdict],
+            is_any(known.verdict, AT_RISK),
         ],
         [
             Foretold.NOT_FORESEEABLE,

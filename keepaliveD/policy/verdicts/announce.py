@@ -10,17 +10,14 @@ import numpy as np
 from keepaliveD.model.connections import AT_RISK, Due, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import TIMER_SLACK
-from keepaliveD.model.sockets import Bools, Column, Indices, Sockets
+from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, is_any
 from keepaliveD.policy.verdicts.activity import Activity, put
 from keepaliveD.policy.verdicts.forecast import Forecast
 
 AGAIN_AFTER = 3600.0  # seconds until a connection that recovered by itself is warned of once more
 PARTS = ("high", "low", "port")  # of an end, as it sorts
 MOST_UNREPORTED = 255  # of a column of octets
-RISKY = np.zeros(256, np.bool_)  # by Verdict
-RISKY[[int(verdict) for verdict in AT_RISK]] = True
-MAY_YET_PASS = np.zeros(256, np.bool_)  # by Due
-MAY_YET_PASS[[Due.PEER, Due.END]] = True
+MAY_YET_PASS = (Due.PEER, Due.END)
 
 
 class News(NamedTuple):
@@ -75,7 +72,7 @@ def _at_risk(forecast: Forecast, activity: Activity, rows: Indices) -> Bools:
     verdict, due = forecast.verdict[rows], forecast.due[rows]
     at_risk = (verdict == Verdict.LATE.value) | (verdict == Verdict.BARE.value)
     in_time = activity.bridged[rows] & (forecast.due_at[rows] < forecast.cut_by[rows])
-    may_yet_pass = MAY_YET_PASS[due] & ((due != Due.PEER.value) | in_time)
+    may_yet_pass = is_any(due, MAY_YET_PASS) & ((due != Due.PEER.value) | in_time)
     risky: Bools = at_risk & (forecast.confirmed[rows] | ~may_yet_pass)
     return risky
 
@@ -137,7 +134,7 @@ def _remember(forecast: Forecast, activity: Activity, rows: Indices, news: Bools
     """
     verdict, now = forecast.verdict[rows], forecast.now
     unsettled = rows[
-        (RISKY[verdict] & (activity.withdrawn_at[rows] > -FOREVER)) | (news & (verdict == Verdict.SAFE.value))
+        (is_any(verdict, AT_RISK) & (activity.withdrawn_at[rows] > -FOREVER)) | (news & (verdict == Verdict.SAFE.value))
     ]
     told = rows[news]
     return dataclasses.replace(
@@ -152,7 +149,8 @@ def _remember(forecast: Forecast, activity: Activity, rows: Indices, news: Bools
 
 def _count_changes(forecast: Forecast, activity: Activity) -> Activity:
     """Return the memory with one more change for each reported connection that came to risk, or out of it."""
-    changed = np.flatnonzero((RISKY[activity.judged] != RISKY[forecast.verdict]) & (activity.reported != 0))
+    came_or_went = is_any(activity.judged, AT_RISK) != is_any(forecast.verdict, AT_RISK)
+    changed = np.flatnonzero(came_or_went & (activity.reported != 0))
     counted = np.minimum(activity.unreported[changed].astype(np.uint16) + 1, MOST_UNREPORTED)
     return dataclasses.replace(activity, judged=forecast.verdict, unreported=put(activity.unreported, changed, counted))
 

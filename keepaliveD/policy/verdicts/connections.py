@@ -17,7 +17,7 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.reports import ReportConnections
-from keepaliveD.model.sockets import Column, Indices, Sockets, Switch, TcpState, Timer
+from keepaliveD.model.sockets import Column, Indices, Sockets, Switch, TcpState, Timer, is_any
 from keepaliveD.policy.verdicts.forecast import unanswered_after
 from keepaliveD.policy.verdicts.judge import Judgement
 
@@ -223,7 +223,7 @@ def by_urgency(judgement: Judgement, *, at_risk_only: bool) -> tuple[Connection,
 
 def order_of_urgency(judgement: Judgement, *, at_risk_only: bool) -> Indices:
     """Return their rows in that order."""
-    at_risk = np.isin(judgement.forecast.verdict, [int(verdict) for verdict in AT_RISK])
+    at_risk = is_any(judgement.forecast.verdict, AT_RISK)
     order = np.lexsort((judgement.forecast.cut_at, ~at_risk))
     return order[: at_risk.sum()] if at_risk_only else order
 

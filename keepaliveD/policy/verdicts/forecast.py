@@ -90,13 +90,14 @@ def _probe(table: SocketTable, activity: Activity, assigned: Assigned) -> _Comin
     own_at, own_by = _own_probe(table, activity)
     if assigned.only_data is not None:
         own_at, own_by = (np.where(assigned.only_data, np.nan, instant) for instant in (own_at, own_by))
-    peer_at = activity.beat + activity.peer_period
-    peer_by = activity.beat_by + activity.peer_period * (1 + TIMER_SLACK)
-    peer_probes = (peer_by >= table.taken_at) & (activity.peer_period < FOREVER)
-    peer_at, peer_by = np.where(peer_probes, peer_at, FOREVER), np.where(peer_probes, peer_by, FOREVER)
+    peer_at, peer_by = np.full(len(table), FOREVER), np.full(len(table), FOREVER)
+    rows = np.flatnonzero(activity.peer_period < FOREVER)
+    by = activity.beat_by[rows] + activity.peer_period[rows] * (1 + TIMER_SLACK)
+    rows, by = rows[by >= table.taken_at], by[by >= table.taken_at]
+    peer_at[rows], peer_by[rows] = activity.beat[rows] + activity.peer_period[rows], by
 
     due = np.full(len(table.sockets), Due.NOTHING, np.uint8)
-    _put(due, Due.PEER, peer_probes)
+    due[rows] = Due.PEER
     _put(due, Due.KEEPALIVE, own_at < peer_at)
     return _Coming(
         due,
