@@ -90,10 +90,11 @@ def _hold_the_same(one: Column, other: Column) -> bool:
 
 def is_any(column: Column, values: Iterable[enum.IntEnum]) -> Bools:
     """Return where a column holds one of a few values: to compare it with each takes a tenth of looking each up."""
-    found = np.zeros(len(column), np.bool_)
+    some = column[:1] if column.strides == (0,) else column  # one value in all rows: NumPy would take long
+    found = np.zeros(len(some), np.bool_)
     for each in values:
-        found |= column == each.value
-    return found
+        found |= some == each.value
+    return found if some is column else np.repeat(found, len(column))
 
 
 def shrunk(column: Column, others: Iterable[Column] = ()) -> Column:
