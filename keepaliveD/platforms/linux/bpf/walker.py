@@ -87,7 +87,7 @@ class BpfWalker:
         if other is None:
             return self._walk.read(table, buckets, only, sockets)
         half = len(buckets) // 2
-        later = Sockets(capacity=self._seen)
+        later = Sockets(capacity=self._seen * 9 // 16)  # half of them, and some
         reading = Task(partial(other.read, table, buckets[half:], only, later))
         try:
             is_all = self._walk.read(table, buckets[:half], only, sockets)
