@@ -179,7 +179,7 @@ def _ends(snapshot: Snapshot) -> list[Metric]:
         _metric(
             "saves_total",
             "counter",
-            "Silences that armed connections survived although they were longer than the idle timeout of the path.",
+            "Times without data, longer than the idle timeout of the path, that armed connections survived.",
             [Sample(number, {"path": path}) for path, number in _saves(tally, named).items()],
         ),
         _one("closes_total", "counter", "Connections that ended by an ordinary close.", tally.ordinary),
