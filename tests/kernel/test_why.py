@@ -279,9 +279,9 @@ def test_how_old_the_figures_of_a_daemon_are_is_said(rig: Rig, tmp_path: Path) -
         said = rig.client.run("env", f"RUNTIME_DIRECTORY={tmp_path}", *CTL, *words).stdout
         plain = json.loads(rig.client.run("env", f"RUNTIME_DIRECTORY={tmp_path}", *CTL, *words, "--json").stdout)
         most = time.monotonic() - before
-        assert "keepalive in 0s" in said
         (age,) = AGE.findall(said)
         assert least - 0.5 <= duration.parse(age) <= most + 0.5
+        assert "keepalive in 0s" in said
         assert least <= plain["age"] <= most
         daemon.stop()
 

@@ -23,6 +23,7 @@ from keepaliveD.threads import Task
 
 MANY = 10_000  # sockets without a cookie in a namespace: the kernel gives one to all sockets there at once
 FOR_TWO = 200_000  # sockets, at the last look: of fewer one processor reads all in a tenth of a second
+FEW = 1024  # buckets, as in tables that containers have of their own: one processor reads them at once
 PATIENCE = 600.0  # seconds for the other one: who waits for this process ends it long before
 
 
@@ -83,7 +84,7 @@ class BpfWalker:
     def _read_table(self, table: Table, only: int, sockets: Sockets) -> bool:
         """Append all sockets of a table, and return whether none is missing."""
         buckets = range(table.last + 1)
-        other = self._other() if self._seen >= FOR_TWO and len(buckets) > 1 else None
+        other = self._other() if self._seen >= FOR_TWO and len(buckets) > FEW else None
         if other is None:
             return self._walk.read(table, buckets, only, sockets)
         half = len(buckets) // 2
