@@ -99,7 +99,7 @@ def add_config(
 
 
 def add_state(parser: argparse.ArgumentParser, default: Path | None = None, said: str = ITS_STATE) -> None:
-    """Where the record of found values is; None becomes running.state_directory() once the command is known."""
+    """Where the record of found values is; None becomes its_files.state_directory() once the command is known."""
     parser.add_argument(
         "--state-dir",
         metavar="DIR",

@@ -15,7 +15,9 @@ from typing import Self
 import numpy as np
 
 from keepaliveD.cli import arguments, state
-from keepaliveD.cli.asking.running import elsewhere, its_file, running, show_it
+from keepaliveD.cli.asking.its_files import elsewhere, its_file
+from keepaliveD.cli.asking.orders import show_it
+from keepaliveD.cli.asking.running import running
 from keepaliveD.cli.printing.fitting import say, tell
 from keepaliveD.cli.targets import named, targets
 from keepaliveD.cli.targets.nearest import LISTS, NOTHING, Besides

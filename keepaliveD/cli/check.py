@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keepaliveD.cli import arguments, report
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import its_files, running
 from keepaliveD.cli.printing.fitting import tell
 from keepaliveD.config import Config, doubts, load
 from keepaliveD.daemon.worker.apart import Apart
@@ -122,9 +122,9 @@ def _as_json(file: Path | None, note: str, config: Config | Refusal) -> str:
 
 def _file_of_daemon(root: Path) -> tuple[Path | None, str]:
     """Return the file that a daemon reads, or will read; None is the usual one. Return also what to say of it."""
-    directory = running.state_directory(root)
-    file, pid = running.file_for(directory, root), running.running(directory, root)
+    directory = its_files.state_directory(root)
+    file, pid = its_files.file_for(directory, root), running.running(directory, root)
     if file is None:
-        return None, running.not_followed(directory, root)
+        return None, its_files.not_followed(directory, root)
     whose = f"of the running daemon (process {pid})" if pid else "that script/run reads"
     return file, f"this is the file {whose}; to check another, name it"

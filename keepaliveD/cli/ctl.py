@@ -48,9 +48,9 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
 def _do(options: argparse.Namespace, root: Path) -> int | None:
     """Run the command, where need be in the state directory of the daemon that answers."""
     if getattr(options, "state_dir", root) is None:
-        from keepaliveD.cli.asking import running  # these commands load it in any case
+        from keepaliveD.cli.asking import its_files  # these commands load it in any case
 
-        options.state_dir = running.state_directory(root)
+        options.state_dir = its_files.state_directory(root)
     status: int | None = options.command(options, root)
     return status
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from keepaliveD.cli import arguments
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import its_files, whose_view
 from keepaliveD.config import load
 from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.rules import Watching
@@ -25,7 +25,7 @@ def add_engine(command: argparse.ArgumentParser) -> None:
 
 def print_engine(options: argparse.Namespace, root: Path) -> None:
     """Print which engine a daemon would use here, and what an earlier one has left in the kernel."""
-    config = load(running.its_file(options, root))
+    config = load(its_files.its_file(options, root))
     platform = detect(options.platform, root)
     session = platform.open(Watching(config.engine, all_namespaces=False))
     try:
@@ -38,4 +38,6 @@ def print_engine(options: argparse.Namespace, root: Path) -> None:
         print(f"pinned: unknown: {refusal}")
     else:
         print(f"pinned: {pin} arms new connections{BESIDE_OTHERS}" if pin else "pinned: nothing")
-    running.note_running_daemon(options.state_dir, root, "this is what keepalivectl could use with its own privileges")
+    whose_view.note_running_daemon(
+        options.state_dir, root, "this is what keepalivectl could use with its own privileges"
+    )

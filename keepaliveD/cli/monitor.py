@@ -9,7 +9,7 @@ from pathlib import Path
 from syslog import LOG_WARNING
 from typing import Any
 
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import its_files, running, whose_view
 from keepaliveD.cli.asking.asking import control_socket, listen
 from keepaliveD.cli.printing.fitting import terminal_width, wrapped
 from keepaliveD.model.errors import NoInput
@@ -26,8 +26,8 @@ def _entries(root: Path) -> Iterator[dict[str, Any]]:
     try:
         yield from listen(control_socket(root), "Monitor")
     except NoInput as refusal:
-        if pid := running.running(running.state_directory(root), root):
-            raise NoInput(running.why_not_asked(pid, root, refusal)) from refusal
+        if pid := running.running(its_files.state_directory(root), root):
+            raise NoInput(whose_view.why_not_asked(pid, root, refusal)) from refusal
         raise
 
 

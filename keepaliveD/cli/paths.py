@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keepaliveD.cli import arguments
-from keepaliveD.cli.asking import daemons_view, running
+from keepaliveD.cli.asking import daemons_view, its_files, whose_view
 from keepaliveD.cli.asking.asking import ask as ask_daemon
 from keepaliveD.cli.asking.asking import control_socket
 from keepaliveD.cli.printing import table
@@ -80,7 +80,7 @@ def list_paths(options: argparse.Namespace, root: Path) -> None:
     """Print the paths: as a daemon sees them, if it can be asked, or else by a scan."""
     view, why = None, ""
     if not (options.config or options.platform):
-        view, why = running.answer_or_why(lambda: _daemons_view(root), options.state_dir, root)
+        view, why = whose_view.answer_or_why(lambda: _daemons_view(root), options.state_dir, root)
     rows, unwatched, whose, netns = view or _scan(options, root, why)
     print((_as_json if options.json else _for_people)(rows))
     for entry in entries.of_unwatched(unwatched, netns):
@@ -127,13 +127,13 @@ def _told(one: Mapping[str, Any]) -> Row:
 def _scan(options: argparse.Namespace, root: Path, why: str) -> View:
     """Scan; `why` no daemon was asked, "" where nobody wanted that."""
     platform = detect(options.platform, root)
-    config = load(running.its_file(options, root)).within(platform.cloud())
+    config = load(its_files.its_file(options, root)).within(platform.cloud())
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, config.ignore)
     with in_worker(platform.open, watching) as ask:
         judgement = look(ask, config, config.ignore)
     counts = count_by_path(judgement)
     rows = [Row(path, of_path.by_verdict, {}) for path, of_path in zip(config.paths, counts, strict=True)]
-    whose = running.whose_scan(options, root, why, judgement.table.engine_description)
+    whose = whose_view.whose_scan(options, root, why, judgement.table.engine_description)
     return View(rows, judgement.table.unwatched, whose, own_namespace())
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from keepaliveD.cli import arguments, state
-from keepaliveD.cli.asking.running import elsewhere
+from keepaliveD.cli.asking.its_files import elsewhere
 from keepaliveD.cli.printing.fitting import say
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.log import entries

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from keepaliveD.cli import arguments
-from keepaliveD.cli.asking import daemons_view, running, unwatched
+from keepaliveD.cli.asking import daemons_view, its_files, unwatched, whose_view
 from keepaliveD.cli.asking.daemons_view import View
 from keepaliveD.cli.printing import table
 from keepaliveD.cli.printing.columns import EACH, GROUPS, MORE, grouped
@@ -136,7 +136,7 @@ def _check(options: argparse.Namespace, root: Path) -> int:
         raise NoInput(f"{wrong}: this host has no such unit{near}")
     counts = Counter(one.verdict for one in found)
     # an error in a file, which the daemon has not read, hides no connection that is gone
-    warn_before = 0.0 if counts[Verdict.CUT] else load(running.its_file(options, root)).warn_before
+    warn_before = 0.0 if counts[Verdict.CUT] else load(its_files.its_file(options, root)).warn_before
     status = max((_badness(one, warn_before) for one in found), default=OK)
     risks = ", ".join(f"{counts[verdict]} {verdict.label}" for verdict in sorted(AT_RISK, reverse=True))
     numbers = " ".join(f"{verdict.label}={counts[verdict]}" for verdict in Verdict)
@@ -167,7 +167,7 @@ def _look(options: argparse.Namespace, root: Path) -> View:
     platform, selector = detect(options.platform, root), _selector(options)
     view, why = None, ""
     if not (options.scan or options.all or options.config or options.platform):
-        view, why = running.answer_or_why(
+        view, why = whose_view.answer_or_why(
             lambda: daemons_view.look(root, platform, _narrowed(selector, options), options.namespace),
             options.state_dir,
             root,
@@ -199,7 +199,7 @@ def _narrowed(selector: ArmRule, options: argparse.Namespace) -> ArmRule:
 
 def _scan(options: argparse.Namespace, root: Path, platform: Platform, selector: ArmRule, why: str) -> View:
     """Scan, and return the connections that may be wanted, with their owners."""
-    config = load(running.its_file(options, root)).within(platform.cloud())
+    config = load(its_files.its_file(options, root)).within(platform.cloud())
     ignore = () if options.all else config.ignore
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, ignore)
     with in_worker(platform.open, watching) as ask:
@@ -209,7 +209,7 @@ def _scan(options: argparse.Namespace, root: Path, platform: Platform, selector:
         if options.namespace:
             rows = rows[np.isin(judgement.table.sockets["netns"][rows], options.namespace)]
         named = ask(find_owners(connections(judgement, rows)))
-    whose = running.whose_scan(options, root, why, judgement.table.engine_description)
+    whose = whose_view.whose_scan(options, root, why, judgement.table.engine_description)
     return View(named, judgement.table.unwatched, whose, own_namespace())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from keepaliveD.cli import arguments
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import orders, process
 from keepaliveD.model.errors import NoInput, Refusal
 from keepaliveD.model.text import printable
 from keepaliveD.places import DEFAULT_FILE
@@ -22,7 +22,7 @@ def unrecorded(platform: Platform, daemon: int, root: Path) -> str:
     """
     if not daemon or platform.at_connect.shared():
         return ""
-    why = running.have_recorded(daemon, root)
+    why = orders.have_recorded(daemon, root)
     return why if why and _may_arm_at_connect(daemon, root) else ""
 
 
@@ -31,7 +31,7 @@ def _may_arm_at_connect(daemon: int, root: Path) -> bool:
     from keepaliveD.config import load  # with pydantic
     from keepaliveD.policy.arming.connect import plan
 
-    file = running.configuration(daemon, root)
+    file = process.configuration(daemon, root)
     try:
         config = load(None if file == DEFAULT_FILE else file)
     except Refusal:

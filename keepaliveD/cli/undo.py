@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from keepaliveD.cli import arguments, arming, state
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import its_files, orders, process, running
 from keepaliveD.cli.asking.asking import ask
 from keepaliveD.cli.printing.fitting import continued, say, terminal_width
 from keepaliveD.cli.starting import how_to_start
@@ -61,7 +61,7 @@ def undo(options: argparse.Namespace, root: Path) -> None:
     setting = _setting(options.target, platform)
     if setting:
         if not _undo_settings(options, root, platform, {setting}):
-            if refusal := running.elsewhere(options.state_dir, root):
+            if refusal := its_files.elsewhere(options.state_dir, root):
                 raise refusal
             say(f"nothing to undo: {setting} has the value that was found there")
         return
@@ -100,7 +100,7 @@ def _undo_sockets(options: argparse.Namespace, root: Path, platform: Platform, n
     is_all = options.target == ALL
     disarmed = arming.disarm(options, root, None if is_all else options.target, _settings_to_name(platform))
     daemon = running.running(options.state_dir, root)
-    file = running.configuration(daemon, root) if daemon else None
+    file = process.configuration(daemon, root) if daemon else None
     config = _config_if_any(file)
     for line in redo(disarmed.outcome, disarmed.armed, _cut(disarmed.table, config, platform)):
         print(continued(line, terminal_width()))
@@ -138,14 +138,14 @@ def _undo_settings(options: argparse.Namespace, root: Path, platform: Platform, 
     if not record.can_exist():
         return False
     daemon = running.running(options.state_dir, root)
-    if daemon and (control := running.control_of(daemon, root)):
+    if daemon and (control := orders.control_of(daemon, root)):
         return _have_them_restored(daemon, control, root, only)
     settings = SystemSettings(platform.tuner, record)
     if daemon:
         config = _configuration(daemon, root)
         _check_it_stays(config, daemon, root, _due(platform, record, only), platform)
         outcomes = settings.restore(only, beside_daemon=True)
-        after = _what_the_daemon_does(config, running.how_to_reload(daemon, root))
+        after = _what_the_daemon_does(config, process.how_to_reload(daemon, root))
     else:
         with record.locked():
             if damaged := record.damaged():
@@ -165,11 +165,11 @@ def _have_them_restored(daemon: int, control: Path, root: Path, only: Collection
 
     Raises NotPermitted, KernelError.
     """
-    answer = ask(control, "Restore", {} if only is None else {"settings": sorted(only)}, running.PATIENCE)
+    answer = ask(control, "Restore", {} if only is None else {"settings": sorted(only)}, orders.PATIENCE)
     for message in answer["messages"]:
         say(printable(message))
     if answer["restored"]:
-        redo = running.how_to_reload(daemon, root)
+        redo = process.how_to_reload(daemon, root)
         say(f"the daemon leaves what was restored until its next reload or start; redo: {redo}")
     if answer["refused"]:
         refusal = KernelError(answer["refused"])
@@ -186,7 +186,7 @@ def _due(platform: Platform, record: SettingsRecord, only: Collection[str] | Non
 
 def _configuration(daemon: int, root: Path) -> Config:
     """Return what a daemon reads. Raises ConfigError, NoInput."""
-    file = running.configuration(daemon, root)
+    file = process.configuration(daemon, root)
     return load(None if file == DEFAULT_FILE else file)
 
 
@@ -200,7 +200,7 @@ def _check_it_stays(config: Config, daemon: int, root: Path, due: Mapping[str, i
     raise Busy(
         f"{', '.join(due)}: not restored: tcp-keepalived (process {daemon}) would set it again at its next scan "
         f'(keepalive.on_drift = "reapply"), and cannot be asked not to; write {written} into its configuration and '
-        f"type {running.how_to_reload(daemon, root)}, or type {running.how_to_stop(daemon, root)}{alone}"
+        f"type {process.how_to_reload(daemon, root)}, or type {process.how_to_stop(daemon, root)}{alone}"
     )
 
 
@@ -267,7 +267,7 @@ def _arming_again(config: Config | None, file: Path | None, root: Path, daemon: 
     merged = read(file)
     for number, rule in enumerate(config.arm[:-1]):
         if rule.action is not ArmAction.OBSERVE and any(may_match_again(rule, one) for one in disarmed):
-            reload = running.how_to_reload(daemon, root) if daemon else how_to_start(root)
+            reload = process.how_to_reload(daemon, root) if daemon else how_to_start(root)
             yield (
                 f"{merged.place(('arm', number))}: this rule may arm their later connections; "
                 f"to prevent that, remove it, then {reload}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.cli import check as check_module
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import its_files, process, running
 from keepaliveD.cli.ctl import main
 from keepaliveD.model.errors import Exit
 
@@ -218,7 +218,7 @@ def test_without_any_file_the_defaults_are_explained(
 ) -> None:
     """They are a configuration as well."""
     monkeypatch.setattr("keepaliveD.config.files.DEFAULT_FILE", tmp_path / "config.toml")
-    monkeypatch.setattr(running, "file_to_be_read", lambda _: None)  # as where it is installed
+    monkeypatch.setattr(its_files, "file_to_be_read", lambda _: None)  # as where it is installed
     assert main(["check"]) == Exit.OK
     assert capsys.readouterr().out.startswith("valid: the built-in defaults\n")
 
@@ -616,7 +616,7 @@ def daemons(file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of a daemon that runs."""
     file.write_text('[[path]]\nname = "office"\nnetworks = ["10.0.0.0/8"]\ntimeout = "10min"\n')
     monkeypatch.setattr(running, "running", lambda *_: 812)
-    monkeypatch.setattr(running, "configuration", lambda *_: file)
+    monkeypatch.setattr(process, "configuration", lambda *_: file)
     return file
 
 
@@ -642,7 +642,7 @@ def test_that_the_running_daemon_reads_another_file_is_said(
 ) -> None:
     """Where it cannot be read, or, without root, cannot even be seen."""
     monkeypatch.setattr("os.access", lambda *_: False)
-    monkeypatch.setattr(running, "configuration", lambda *_: daemons if is_seen else None)
+    monkeypatch.setattr(process, "configuration", lambda *_: daemons if is_seen else None)
     main(["check"])
     (note,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("note: "))
     other = f"reads {daemons}; run as root to read it" if is_seen else "may read another file; run as root to see which"
@@ -655,7 +655,7 @@ def test_without_a_daemon_a_clone_checks_the_file_that_its_daemon_will_read(
 ) -> None:
     file.write_text('[[path]]\nname = "office"\nnetworks = ["10.0.0.0/8"]\ntimeout = "10min"\n')
     monkeypatch.setattr(running, "running", lambda *_: 0)
-    monkeypatch.setattr(running, "file_to_be_read", lambda _: file)
+    monkeypatch.setattr(its_files, "file_to_be_read", lambda _: file)
     assert main(["check"]) == Exit.OK
     out, err = capsys.readouterr()
     assert (out.startswith(f"valid: {file}\n"), "path office " in out) == (True, True)

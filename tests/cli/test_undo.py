@@ -9,7 +9,7 @@ import pytest
 
 from keepaliveD.cli import arming, restore
 from keepaliveD.cli import undo as command
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import orders, process, running
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.cli.undo import redo
@@ -58,7 +58,7 @@ def daemon(monkeypatch: pytest.MonkeyPatch, desk: Desk, configuration: str) -> N
     file.write_text(configuration)
     monkeypatch.setattr(running, "running", lambda *_: DAEMON)
     monkeypatch.setattr(arming, "running", lambda *_: DAEMON)
-    monkeypatch.setattr(running, "configuration", lambda *_: file)
+    monkeypatch.setattr(process, "configuration", lambda *_: file)
 
 
 def arm(desk: Desk, *cookies: int) -> None:
@@ -425,7 +425,7 @@ def test_what_a_daemon_was_refused_has_the_status_that_it_has_without_one(
     del tuner
     daemon(monkeypatch, desk, "")
     answer = {"restored": [], "messages": ["time: found 180, restored to 7200"], "refused": "no", **sent}
-    monkeypatch.setattr(running, "control_of", lambda *_: Path("/run/control"))
+    monkeypatch.setattr(orders, "control_of", lambda *_: Path("/run/control"))
     monkeypatch.setattr(command, "ask", lambda *_: answer)
     arm(desk, 1)
     left, _, err = desk.types("undo", "all")

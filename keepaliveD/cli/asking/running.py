@@ -1,45 +1,24 @@
-"""A daemon that runs on this machine: it may see more than somebody who looks once, with other privileges."""
+"""Find the daemon that runs on this machine: who has locked its state directory."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
-import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
-from keepaliveD.cli import arguments
-from keepaliveD.cli.asking.asking import ask, control_socket, listens
-from keepaliveD.cli.printing.fitting import tell
-from keepaliveD.cli.starting import file_to_be_read
-from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, Refusal
+from keepaliveD.cli.asking.asking import control_socket, listens
+from keepaliveD.cli.asking.process import inode
+from keepaliveD.model.errors import KernelError, NoInput, NotPermitted
 from keepaliveD.model.text import printable
-from keepaliveD.places import DEFAULT_FILE, LOCK, STATE_DIRECTORY, UNIT
+from keepaliveD.places import LOCK
 from keepaliveD.records.files import open_own
 from keepaliveD.records.locks import listed
 
-Answer = TypeVar("Answer")
-
 ITSELF = Path("/proc/self")
-STATE_VARIABLE = "STATE_DIRECTORY"  # systemd's
-BY_ITSELF = ("scan", "all", "config", "platform")  # options with which a command does not ask the daemon
-PATIENCE = 10.0  # seconds for what a daemon does after a scan that is going on
 
 _too_many_locks: set[Path] = set()  # roots: once is enough for a command to wait for all that /proc/locks says
-
-
-def note_running_daemon(directory: Path, root: Path, what: str) -> None:
-    """Say on standard error whose view was printed, where a daemon has another; `what` was printed."""
-    if pid := running(directory, root):
-        tell("note", f"{_beside_daemon(pid, what)}; keepalivectl status shows what the daemon uses")
-
-
-def _beside_daemon(pid: int, what: str) -> str:
-    """Return whose view is printed, where a daemon has another; `what` is printed."""
-    return f"tcp-keepalived is running (process {pid}) and may know more: {what}"
 
 
 def running(directory: Path, root: Path) -> int:
@@ -55,7 +34,7 @@ def running(directory: Path, root: Path) -> int:
         owner, names = _named_in_locks(directory / LOCK)
     except (OSError, ValueError):
         return 0
-    itself = _inode(directory / LOCK)
+    itself = inode(directory / LOCK)
 
     def is_daemon(pid: int) -> bool:
         return _user(root, pid) in (0, owner) and _locks(root, pid, itself)
@@ -109,7 +88,7 @@ def _locks(root: Path, pid: int, file: tuple[int, int] | None) -> bool:
         return True
     except OSError:  # it has ended
         return False
-    return any(_inode(process / "fd" / each) == file and _is_locked(process / "fdinfo" / each) for each in numbers)
+    return any(inode(process / "fd" / each) == file and _is_locked(process / "fdinfo" / each) for each in numbers)
 
 
 def _is_locked(about: Path) -> bool:
@@ -118,255 +97,6 @@ def _is_locked(about: Path) -> bool:
         return b"FLOCK" in about.read_bytes()
     except OSError:
         return False
-
-
-def configuration(pid: int, root: Path) -> Path | None:
-    """Return the file that a daemon reads, by its command line; None where that cannot be told."""
-    try:
-        return _absolute(pid, root, Path(_given(pid, root, "--config") or DEFAULT_FILE))
-    except OSError:
-        return None
-
-
-def has_another(pid: int, directory: Path, root: Path) -> bool:
-    """Return whether a process has another directory of this name, as in a container; only root can see that."""
-    its = root / f"proc/{pid}/root"
-    return _inode(its) is not None and _inode(its / directory.relative_to("/")) != _inode(directory)
-
-
-def _inode(path: Path) -> tuple[int, int] | None:
-    """Return device and inode; None where it cannot be seen."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def state_directory(root: Path) -> Path:
-    """Return the directory of the records by default: that of the daemon that answers, if it can be told.
-
-    Without such a daemon, and where STATE_DIRECTORY is set, it is the same as the daemon's own default.
-    """
-    usual = arguments.state_directory()
-    if os.environ.get(STATE_VARIABLE):
-        return usual
-    with contextlib.suppress(NoInput, NotPermitted, KernelError):
-        return directory_of(listens(control_socket(root)), root) or usual
-    return usual
-
-
-def directory_of(pid: int, root: Path) -> Path | None:
-    """Return the state directory of a daemon, by its command line and environment; None where that cannot be told."""
-    try:
-        if given := _given(pid, root, "--state-dir"):
-            return _absolute(pid, root, Path(given))
-        for each in (root / f"proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0"):
-            name, _, value = each.partition("=")
-            if name == STATE_VARIABLE and value:
-                return Path(value.split(":")[0])
-    except OSError:
-        return None
-    return Path(STATE_DIRECTORY)
-
-
-def elsewhere(directory: Path, root: Path) -> Refusal | None:
-    """Return what to refuse where the daemon that answers keeps its records elsewhere, or may; None where it does not.
-
-    Whoever finds nothing in a directory must not say that there is nothing, if a daemon keeps it in another one.
-    """
-    if running(directory, root):
-        return None
-    try:
-        pid = listens(control_socket(root))
-    except NoInput:
-        return None
-    except (NotPermitted, KernelError) as refusal:
-        return refusal
-    its = directory_of(pid, root) if pid else None
-    if its is None:
-        what = f"the state directory of the daemon (process {pid or 'of another PID namespace'})"
-        return NotPermitted(f"{what} cannot be told here, and it may not be {printable(str(directory))}: run as root")
-    if its.resolve() == directory.resolve():
-        return None
-    return Misuse(f"the daemon (process {pid}) uses another state directory: give --state-dir {printable(str(its))}")
-
-
-def _given(pid: int, root: Path, option: str) -> str:
-    """Return the last value of an option on the command line of a process, or of its beginning. Raises OSError."""
-    words = (root / f"proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
-    found = ""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        name, equals, value = word.partition("=")
-        if len(name) > len("--") and option.startswith(name):  # argparse takes the beginning of a name as well
-            found = value if equals else following
-    return found
-
-
-def _absolute(pid: int, root: Path, path: Path) -> Path:
-    """Return the path as a process means it. Raises OSError: only root sees where others' processes work."""
-    return path if path.is_absolute() else Path(os.readlink(root / f"proc/{pid}/cwd")) / path
-
-
-def followed(directory: Path, root: Path) -> Path | None:
-    """Return the file that a running daemon reads, if it is another one than the usual, and can be read here."""
-    pid = running(directory, root)
-    file = configuration(pid, root) if pid else None
-    return file if file and file != DEFAULT_FILE and os.access(file, os.R_OK) else None
-
-
-def file_for(directory: Path, root: Path) -> Path | None:
-    """Return the file that a daemon reads, or will read once it is started; None is the usual one."""
-    return followed(directory, root) if running(directory, root) else file_to_be_read(root)
-
-
-def its_file(options: argparse.Namespace, root: Path) -> Path | None:
-    """Return the file of --config, or else what a daemon reads, or will read; None is the usual one."""
-    given: Path | None = options.config
-    return given or file_for(getattr(options, "state_dir", None) or state_directory(root), root)
-
-
-def not_followed(directory: Path, root: Path) -> str:
-    """Return that a running daemon reads another configuration than is read here, or may; "" where it is the same."""
-    pid = running(directory, root)
-    file = configuration(pid, root) if pid else DEFAULT_FILE
-    if file == DEFAULT_FILE:
-        return ""
-    here = DEFAULT_FILE if (root / DEFAULT_FILE.relative_to("/")).exists() else "the built-in defaults"
-    if file is None:
-        return f"this follows {here}, but the daemon (process {pid}) may read another file; run as root to see which"
-    if os.access(file, os.R_OK):
-        return ""
-    return f"this follows {here}, but the daemon (process {pid}) reads {printable(str(file))}; run as root to read it"
-
-
-def answer_or_why(ask: Callable[[], Answer], directory: Path, root: Path) -> tuple[Answer | None, str]:
-    """Return what a daemon answers, or why it cannot be asked: then a command looks for itself."""
-    try:
-        return ask(), ""
-    except (NoInput, NotPermitted, KernelError) as refusal:
-        try:
-            pid = running(directory, root)
-        except (NotPermitted, KernelError) as untold:
-            return None, str(untold)
-        if pid:
-            return None, why_not_asked(pid, root, refusal)
-        return None, "no tcp-keepalived runs here" if isinstance(refusal, NoInput) else str(refusal)
-
-
-def whose_scan(options: argparse.Namespace, root: Path, why: str, engine: str) -> str:
-    """Return whose view is printed, after `why` no daemon was asked: a scan by this engine.
-
-    Where a scan was asked for, the options that did so are named, or nothing if there is no daemon. Why the engine is
-    not a better one is left to keepalivectl engine.
-    """
-    said = f"this list is a single scan by keepalivectl ({engine.partition(' (')[0]})"
-    if why:
-        other = "" if options.config else not_followed(options.state_dir, root)
-        return "; ".join(filter(None, (why, said, other)))
-    given = " and ".join(f"--{name}" for name in BY_ITSELF if getattr(options, name, None))
-    pid = running(options.state_dir, root)
-    return f"{_beside_daemon(pid, said)}; for the daemon's view leave {given} out" if pid else ""
-
-
-def why_not_asked(pid: int, root: Path, refusal: Refusal) -> str:
-    """Return why a daemon that runs cannot be asked, and how it could be."""
-    path = control_socket(root)
-    why = f"{path}: it does not listen there; start it with RUNTIME_DIRECTORY={path.parent}"
-    return f"process {pid} runs, but cannot be asked: {why if isinstance(refusal, NoInput) else refusal}"
-
-
-def control_of(pid: int, root: Path) -> Path | None:
-    """Return the control socket of this daemon; None where another one listens, or none."""
-    path = control_socket(root)
-    try:
-        return path if listens(path) == pid else None
-    except (NoInput, KernelError):
-        return None
-
-
-def show_it(pid: int, root: Path) -> None:
-    """Have a daemon scan, so that it shows what was changed; if it cannot be asked, it does so at its next scan."""
-    with contextlib.suppress(NoInput, NotPermitted, KernelError):
-        if path := control_of(pid, root):
-            ask(path, "Scan", patience=PATIENCE)
-
-
-def have_reloaded(pid: int, root: Path) -> bool:
-    """Have a daemon reload, and scan under what it has read; return whether it can be asked. Raises NotPermitted.
-
-    Raises KernelError, which says what is wrong with the configuration.
-    """
-    if path := control_of(pid, root):
-        for method in ("Reload", "Scan"):
-            ask(path, method, patience=PATIENCE)
-    return path is not None
-
-
-def have_recorded(pid: int, root: Path) -> str:
-    """Have a daemon write into the arming record what it has armed at connect; return why it has not, or ""."""
-    path = control_socket(root)
-    try:
-        if listens(path) == pid:
-            ask(path, "Record", patience=PATIENCE)
-            return ""
-    except NoInput as refusal:
-        return why_not_asked(pid, root, refusal)
-    except (NotPermitted, KernelError) as refusal:
-        return str(refusal)
-    return why_not_asked(pid, root, NoInput(""))
-
-
-def set_by_reload(pid: int, root: Path) -> str:
-    """Return which settings a daemon leaves alone that it sets again at a reload; "" where none, or not known."""
-    with contextlib.suppress(NoInput, NotPermitted, KernelError, KeyError, TypeError):
-        if path := control_of(pid, root):
-            status = ask(path, "Status", patience=PATIENCE)
-            left = [one for one in status["settings"] if not one.get("note")]
-            differ = [one for one in left if one["stands"] not in (None, one["wanted"])]
-            if status["applied"] and differ:
-                words = (f"{one['name']} {one['wanted']} (now {one['stands']})" for one in differ)
-                return (
-                    f"the daemon leaves settings as somebody restored or changed them; a reload sets {', '.join(words)}"
-                )
-    return ""
-
-
-def its_log(directory: Path, root: Path) -> str:
-    """Return where a running daemon writes its log, as far as that can be seen."""
-    pid = running(directory, root)
-    if not pid:
-        return "no daemon runs now whose own log could be read"
-    try:
-        words = (root / f"proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-        leads_to = os.readlink(root / f"proc/{pid}/fd/2")
-    except OSError:
-        return f"root sees where the daemon (process {pid}) writes its own log"
-    if "--log-format=syslog" in words or ("--log-format", "syslog") in itertools.pairwise(words):
-        leads_to = "syslog"
-    elif not leads_to.startswith("/"):
-        leads_to = f"a {leads_to.partition(':')[0]} of the program that started it"
-    return f"the daemon (process {pid}) writes its own log to {printable(leads_to)}"
-
-
-def how_to_stop(pid: int, root: Path) -> str:
-    """Return the command that stops a daemon."""
-    return f"kill {pid}" if _runs_outside_unit(pid, root) else "systemctl stop tcp-keepalived"
-
-
-def how_to_reload(pid: int, root: Path) -> str:
-    """Return the command with which a daemon reads its configuration again."""
-    return f"kill -HUP {pid}" if _runs_outside_unit(pid, root) else "systemctl reload tcp-keepalived"
-
-
-def _runs_outside_unit(pid: int, root: Path) -> bool:
-    """Return whether a process is seen to be a daemon that is not the unit's."""
-    try:
-        is_daemon = b"keepalive" in (root / f"proc/{pid}/cmdline").read_bytes().lower()
-        in_unit = f"/{UNIT}" in (root / f"proc/{pid}/cgroup").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        is_daemon = in_unit = False  # hidden from us, or numbered otherwise in its container
-    return is_daemon and not in_unit
 
 
 def _user(root: Path, pid: int) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from keepaliveD.cli.asking.running import its_log, state_directory
+from keepaliveD.cli.asking.its_files import its_log, state_directory
 from keepaliveD.cli.history.history import add_options, as_json, when
 from keepaliveD.cli.printing.fitting import say
 from keepaliveD.cli.targets.nearest import did_you_mean

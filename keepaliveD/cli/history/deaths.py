@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from keepaliveD.cli import arguments
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import its_files
 from keepaliveD.cli.asking.asking import ask, control_socket
 from keepaliveD.cli.history.history import add_options, as_json, when
 from keepaliveD.cli.history.selected_deaths import concerning
@@ -71,7 +71,7 @@ def show(options: argparse.Namespace, root: Path, read: history.Reader | None = 
     try:
         ended, hidden = history.ended(options.since, read, History(options.state_dir))
     except Unsupported as refusal:
-        raise running.elsewhere(options.state_dir, root) or refusal from refusal
+        raise its_files.elsewhere(options.state_dir, root) or refusal from refusal
     if hidden:
         tell("note", f"not all is listed: {hidden}")
     records = ended if options.target is None else concerning(options.target, ended)

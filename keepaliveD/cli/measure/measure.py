@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
 from keepaliveD.cli import arguments
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import its_files, process, running
 from keepaliveD.cli.measure import measured, measured_file
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.config.document import LONGEST_NAME
@@ -393,14 +393,14 @@ def _check_place(options: argparse.Namespace, root: Path, target: Target) -> Non
     """See that the [[path]] can be written, whatever its timeout will be. Raises Refusal."""
     name = options.name or measured.default_name(target.name)
     text = measured.path_table(name, target.address[0], target.interface, int(LONGEST), _today())
-    measured_file.check(running.its_file(options, root), name, target.name, text)
+    measured_file.check(its_files.its_file(options, root), name, target.name, text)
 
 
 def _write(options: argparse.Namespace, root: Path, found: measured.Found, toml: str) -> None:
-    main = running.its_file(options, root)
+    main = its_files.its_file(options, root)
     file = measured_file.write(main, options.name or measured.default_name(found.name), found.name, toml)
-    daemon = running.running(running.state_directory(root), root)
-    command = running.how_to_reload(daemon, root) if daemon else how_to_start(root, main)
+    daemon = running.running(its_files.state_directory(root), root)
+    command = process.how_to_reload(daemon, root) if daemon else how_to_start(root, main)
     _say(f"wrote {printable(str(file))}; {command} puts it in force")
 
 

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from keepaliveD.cli import arguments
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import its_files, process, running, whose_view
 from keepaliveD.cli.asking.asking import ask, control_socket, listens
 from keepaliveD.cli.printing.fitting import terminal_width, wrapped
 from keepaliveD.cli.starting import how_to_start
@@ -62,10 +62,10 @@ def _of_daemon(options: argparse.Namespace, root: Path) -> tuple[overview.Host, 
     Raises Misuse where it is not the one that is meant, which uses another state directory, and none uses that one.
     """
     answer = ask(control_socket(root), "Status")
-    its = running.directory_of(listens(control_socket(root)), root)
+    its = process.directory_of(listens(control_socket(root)), root)
     if its and its.resolve() != options.state_dir.resolve():
-        raise running.elsewhere(options.state_dir, root) or NoInput("another daemon listens there")
-    stop, reload = (how(answer["pid"], root) for how in (running.how_to_stop, running.how_to_reload))
+        raise its_files.elsewhere(options.state_dir, root) or NoInput("another daemon listens there")
+    stop, reload = (how(answer["pid"], root) for how in (process.how_to_stop, process.how_to_reload))
     return overview.of_daemon(answer, stop, reload), Exit.OK
 
 
@@ -74,18 +74,18 @@ def _look(options: argparse.Namespace, root: Path, pid: int, refusal: Refusal) -
     from keepaliveD.cli.status import without_daemon
 
     why, status = _without(pid, root, refusal)
-    other = "" if options.config else running.not_followed(options.state_dir, root)
-    file = running.its_file(options, root)
+    other = "" if options.config else its_files.not_followed(options.state_dir, root)
+    file = its_files.its_file(options, root)
     host = without_daemon.look(argparse.Namespace(**{**vars(options), "config": file}), root, why)
     host = dataclasses.replace(host, problems=(*filter(None, [other]), *host.problems))
-    return dataclasses.replace(host, process=pid, stop=running.how_to_stop(pid, root)) if pid else host, status
+    return dataclasses.replace(host, process=pid, stop=process.how_to_stop(pid, root)) if pid else host, status
 
 
 def _without(pid: int, root: Path, refusal: Refusal) -> tuple[str, int]:
     """Return why no daemon was asked, and the exit status; `pid` is one that runs, 0 if none is seen."""
     hangs = isinstance(refusal, KernelError)
     if pid:
-        return running.why_not_asked(pid, root, refusal), NOT_KNOWN if hangs else Exit.OK
+        return whose_view.why_not_asked(pid, root, refusal), NOT_KNOWN if hangs else Exit.OK
     if hangs or isinstance(refusal, NotPermitted):
         return str(refusal), NOT_KNOWN
     return f"none runs here; start it with {how_to_start(root)}", NOT_RUNNING

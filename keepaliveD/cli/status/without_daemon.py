@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import its_files
 from keepaliveD.cli.status import overview
 from keepaliveD.cli.worker import Asking, by_single_scan, in_worker
 from keepaliveD.config import Config, defaults, load
@@ -58,7 +58,7 @@ def look(options: argparse.Namespace, root: Path, why: str) -> overview.Host:
 def metrics(options: argparse.Namespace, root: Path) -> list[Metric]:
     """Return what one scan shows, and the system's settings. Raises Refusal."""
     platform = detect(root=root)
-    config = load(running.its_file(options, root)).within(platform.cloud())
+    config = load(its_files.its_file(options, root)).within(platform.cloud())
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, config.ignore)
     with in_worker(platform.open, watching) as asking:
         judgement = judge(asking(scan(time.monotonic())), nothing_known(), config.paths, config.ignore)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import its_files, whose_view
 from keepaliveD.cli.asking.asking import control_socket, every
 from keepaliveD.cli.paths import told
 from keepaliveD.model.errors import KernelError
@@ -40,7 +40,7 @@ class Asking:
         """Return what the daemon knows; None where none can be asked, or where it has not scanned yet."""
         if time.monotonic() < self._rests_until:
             return None
-        known, why = running.answer_or_why(lambda: _knowledge(self._root), self._directory(), self._root)
+        known, why = whose_view.answer_or_why(lambda: _knowledge(self._root), self._directory(), self._root)
         if known is None:
             self._rests_until = time.monotonic() + REST
             gone = f"the daemon (process {self._pid}) can no longer be asked"
@@ -54,7 +54,7 @@ class Asking:
         return known
 
     def _directory(self) -> Path:
-        return running.state_directory(self._root)
+        return its_files.state_directory(self._root)
 
 
 def _knowledge(root: Path) -> Knowledge:

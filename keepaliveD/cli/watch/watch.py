@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from keepaliveD.cli import arguments
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import its_files
 from keepaliveD.cli.watch import daemons_memory, frame
 from keepaliveD.cli.watch.daemons_memory import Asking
 from keepaliveD.cli.watch.screen import Keyboard, Screen, check_terminal, ending_by_signal
@@ -63,7 +63,7 @@ def watch(options: argparse.Namespace, root: Path) -> None:
     """
     check_terminal()
     platform = detect(root=root)
-    config = load(running.its_file(options, root)).within(platform.cloud())
+    config = load(its_files.its_file(options, root)).within(platform.cloud())
     daemon = None if options.config else daemons_memory.Asking(root)
     ignore = () if options.all else config.ignore
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, ignore)

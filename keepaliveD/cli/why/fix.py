@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from keepaliveD.cli import arguments, dropin, files
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import its_files, orders, process, running
 from keepaliveD.cli.printing.fitting import tell, terminal_width, wrapped
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.cli.why import forgotten, page, solutions
@@ -53,10 +53,10 @@ def fix(options: argparse.Namespace, root: Path, look: Callable[[], View]) -> No
 
     `look` explains them, as the daemon does or by a scan; it raises NoInput where there are none.
     """
-    options.config = running.its_file(options, root)
+    options.config = its_files.its_file(options, root)
     _raise_if_in_vain(options, root)
     if daemon := running.running(options.state_dir, root):
-        running.show_it(daemon, root)  # nothing that was opened since its last scan is left out
+        orders.show_it(daemon, root)  # nothing that was opened since its last scan is left out
     view = look()
     show(options, view)
     _fix(options, root, look, view, solutions.of(view.explained, view.host))
@@ -78,7 +78,7 @@ def _fix(options: argparse.Namespace, root: Path, look: Callable[[], View], view
         return
     text, before, is_new = "\n".join(solution.lines) + "\n", text_of(file), not os.path.lexists(file)
     dropin.warn(options.config or DEFAULT_FILE, file.name, text)
-    _ask(options, file, text, running.set_by_reload(view.daemon, root) if view.daemon else "")
+    _ask(options, file, text, orders.set_by_reload(view.daemon, root) if view.daemon else "")
     files.make_directory(file.parent)
     if text_of(file) != before:
         raise Misuse(f"{printable(str(file))}: somebody has changed it meanwhile, and nothing was written")
@@ -88,7 +88,7 @@ def _fix(options: argparse.Namespace, root: Path, look: Callable[[], View], view
         print(f"{NOT_READ}{how_to_start(root, options.config)}")
         _raise_if_left_out(view)
         return
-    with _saying_what_stays(file, running.how_to_reload(view.daemon, root)):
+    with _saying_what_stays(file, process.how_to_reload(view.daemon, root)):
         _reload(view.daemon, root)
         print("Reloaded the daemon.\n")
         load(options.config)  # what is wrong is named before the daemon is waited for
@@ -122,7 +122,7 @@ def _have_read(
         print(f"\n{said}. {NOT_READ}{how_to_start(root, options.config)}")
         _raise_if_left_out(view)
         return
-    if settings := running.set_by_reload(view.daemon, root):
+    if settings := orders.set_by_reload(view.daemon, root):
         print(f"\n{said} once the daemon has reloaded.")
         _confirm(options, settings, "Reload the daemon?", "the daemon was not reloaded")
     _reload(view.daemon, root)
@@ -148,7 +148,7 @@ def _saying_what_stays(file: Path, reload: str) -> Iterator[None]:
 def _raise_if_in_vain(options: argparse.Namespace, root: Path) -> None:
     """Raise Misuse or NotPermitted at once where nothing could be written that a daemon reads."""
     daemon = running.running(options.state_dir, root)
-    if not daemon and (refusal := running.elsewhere(options.state_dir, root)):
+    if not daemon and (refusal := its_files.elsewhere(options.state_dir, root)):
         raise refusal
     _check_daemon(options, daemon, root)
     directory = drop_in(options.config, "").parent
@@ -185,13 +185,13 @@ def _raise_if_at_risk(view: View) -> None:
 
 def _check_daemon(options: argparse.Namespace, daemon: int, root: Path) -> None:
     """Raise Misuse or NotPermitted where the daemon reads another configuration than the one that would be changed."""
-    its = running.configuration(daemon, root) if daemon else None
+    its = process.configuration(daemon, root) if daemon else None
     here = (options.config or DEFAULT_FILE).absolute()
     if its is not None and its != here:
         if not options.config and not os.access(its, os.R_OK, effective_ids=True):
             raise NotPermitted(f"{printable(str(its))}: the daemon (process {daemon}) reads it; run as root to read it")
         raise Misuse(f"the daemon (process {daemon}) reads {printable(str(its))}; give it as --config")
-    if running.has_another(daemon, here.parent, root):
+    if process.has_another(daemon, here.parent, root):
         directory = printable(str(here.parent))
         raise Misuse(f"the daemon (process {daemon}) has another {directory}, as in a container; type this there")
 
@@ -225,7 +225,7 @@ def _reload(daemon: int, root: Path) -> None:
 
     Raises NotPermitted, NoInput, KernelError.
     """
-    if running.have_reloaded(daemon, root):
+    if orders.have_reloaded(daemon, root):
         return
     try:
         os.kill(daemon, signal.SIGHUP)

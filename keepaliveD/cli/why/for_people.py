@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import process
 from keepaliveD.cli.printing.fitting import say, terminal_width, wrapped
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.cli.targets import named
@@ -94,7 +94,7 @@ def listed(files: Sequence[Path]) -> str:
 
 
 def _how_it_is_read(options: argparse.Namespace, root: Path, view: View) -> str:
-    return running.how_to_reload(view.daemon, root) if view.daemon else how_to_start(root, options.config)
+    return process.how_to_reload(view.daemon, root) if view.daemon else how_to_start(root, options.config)
 
 
 def _does(view: View) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from keepaliveD.cli import state
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import its_files, running
 from keepaliveD.cli.targets import targets
 from keepaliveD.cli.why import forgotten, page
 from keepaliveD.cli.why.for_people import View
@@ -45,9 +45,9 @@ EXPLAINED = 500  # connections whose sockets are read at most, of each user in t
 def scanned(options: argparse.Namespace, root: Path, given: Path | None) -> View:
     """Scan, and explain the connections that were named, by the configuration that is given or else followed."""
     platform = detect(root=root)
-    options.config = given or running.its_file(options, root)
+    options.config = given or its_files.its_file(options, root)
     view = _look(options, root, load(options.config).within(platform.cloud()), platform)
-    if not given and options.config != (its := running.file_for(options.state_dir, root)):
+    if not given and options.config != (its := its_files.file_for(options.state_dir, root)):
         options.config = its  # of a daemon that has started since
         view = _look(options, root, load(its).within(platform.cloud()), platform)
     if view.unrecorded and not view.host.hidden and _says_whose(view.explained):
@@ -138,7 +138,7 @@ def _says_whose(explained: Sequence[Explained]) -> bool:
 
 def _hidden(options: argparse.Namespace, platform: Platform, root: Path) -> str:
     """Return why what is recorded of armed sockets cannot be read here; "" where it can."""
-    refusal = running.elsewhere(options.state_dir, root)
+    refusal = its_files.elsewhere(options.state_dir, root)
     try:
         records_in(options.state_dir, platform.tuner).arming.entries()
     except Refusal as error:

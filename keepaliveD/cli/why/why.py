@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keepaliveD.cli import arguments
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import its_files, orders, whose_view
 from keepaliveD.cli.asking.asking import ask, control_socket
 from keepaliveD.cli.printing.fitting import tell, terminal_width, wrapped
 from keepaliveD.cli.why import daemons_explanation, forgotten, page, solutions
@@ -88,7 +88,7 @@ def _look(options: argparse.Namespace, root: Path, given: Path | None) -> View:
     asked = None if given else _ask(options, root)
     if not asked or not asked.explained or (options.fix and any(map(_requires_root, asked.explained))):
         return _scanned(options, root, asked, given)
-    options.config = running.followed(options.state_dir, root)
+    options.config = its_files.followed(options.state_dir, root)
     ended = forgotten.known(options.state_dir, [one.connection for one in asked.explained])
     host = asked.host._replace(forgotten=ended)
     return View(asked.explained, asked.more, asked.daemon, host, plain=asked.plain, age=asked.age)
@@ -127,7 +127,7 @@ def _ask_again(
     asked: daemons_explanation.Answered, options: argparse.Namespace, root: Path
 ) -> daemons_explanation.Answered:
     """Ask the daemon after another scan, if we may order one: only root may."""
-    running.show_it(asked.daemon, root)
+    orders.show_it(asked.daemon, root)
     return daemons_explanation.ask_for(options, root) or asked
 
 
@@ -141,7 +141,7 @@ def _scanned(
     if asked:  # it runs, also where its lock cannot be seen here
         view = view._replace(daemon=asked.daemon, host=view.host._replace(daemon=True))
     if view.daemon and not given and not options.fix:
-        other = running.not_followed(options.state_dir, root)
+        other = its_files.not_followed(options.state_dir, root)
         said = _not_seen(asked, view) if asked else _why_not_asked(options, root)
         tell("note", "; ".join(filter(None, (f"{said}: this is a single scan by keepalivectl", other))))
     return view
@@ -149,7 +149,7 @@ def _scanned(
 
 def _why_not_asked(options: argparse.Namespace, root: Path) -> str:
     """Return why the daemon has not answered, which it may have done by now."""
-    _, why = running.answer_or_why(lambda: ask(control_socket(root), "Status"), options.state_dir, root)
+    _, why = whose_view.answer_or_why(lambda: ask(control_socket(root), "Status"), options.state_dir, root)
     return why or "tcp-keepalived could not be asked"
 
 

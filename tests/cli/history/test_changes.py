@@ -19,7 +19,7 @@ from keepaliveD.cli.printing import fitting
 from keepaliveD.log import history
 from keepaliveD.log.entries import MESSAGE_IDS
 from keepaliveD.model.errors import Unsupported
-from tests.cli.asking.test_running import in_locks
+from tests.cli.asking.daemon import in_locks
 
 EPOCH = datetime.datetime(2026, 11, 28, 7, 0, tzinfo=datetime.UTC)
 APPLIED: dict[str, Any] = {"MESSAGE": "net.ipv4.tcp_keepalive_time: found 7200, set to 180"}

@@ -22,7 +22,7 @@ from subprocess import PIPE
 import pytest
 
 from keepaliveD.cli import dropin, files, starting
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import its_files, running
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.measure.measured import Found, as_json, as_toml, default_name, in_words
 from keepaliveD.config import load
@@ -356,7 +356,7 @@ def test_a_measurement_is_written_where_a_running_daemon_reads(tmp_path: Path, m
     monkeypatch.setattr(dropin, "DEFAULT_FILE", tmp_path / "usual/config.toml")
     monkeypatch.setattr("keepaliveD.cli.measure.measure._measure", measured)
     monkeypatch.setattr(running, "running", lambda *_: 4242)
-    monkeypatch.setattr(running, "followed", lambda *_: tmp_path / "its/config.toml")
+    monkeypatch.setattr(its_files, "followed", lambda *_: tmp_path / "its/config.toml")
     assert main(["measure", "127.0.0.1:1", "--write"]) == 0
     assert (tmp_path / "its/config.d/measured_to_db.example.net.toml").exists()
 

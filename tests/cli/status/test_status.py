@@ -18,7 +18,7 @@ import pytest
 
 from keepaliveD import __version__
 from keepaliveD.cli import monitor
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import process, running
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.cli.status import overview, status, without_daemon
@@ -104,7 +104,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
     monkeypatch.setattr(without_daemon, "detect", desk.platform)
     monkeypatch.setattr(without_daemon, "in_worker", here)
-    monkeypatch.setattr(running, "directory_of", lambda *_: tmp_path / "state")
+    monkeypatch.setattr(process, "directory_of", lambda *_: tmp_path / "state")
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     return desk
 
@@ -338,7 +338,7 @@ def test_beside_a_daemon_that_does_not_answer_the_page_shows_what_else_there_is(
 def test_what_a_daemon_has_set_that_cannot_be_asked_is_undone_by_stopping_it(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "how_to_stop", lambda pid, _: f"kill {pid}")
+    monkeypatch.setattr(process, "how_to_stop", lambda pid, _: f"kill {pid}")
     record = SettingsRecord(desk.directory / "state", IDENTITY, desk.tuner.ranges)
     with record.locked():
         record.record_found({"time": 7200}, {"time": 180})
@@ -505,7 +505,7 @@ def test_what_the_configuration_wants_is_what_that_of_the_daemon_wants(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "its.toml").write_text('[keepalive]\nidle = "99s"\n')
-    monkeypatch.setattr(running, "configuration", lambda *_: tmp_path / "its.toml")
+    monkeypatch.setattr(process, "configuration", lambda *_: tmp_path / "its.toml")
     with SettingsRecord(desk.directory / "state", IDENTITY, {}).locked():
         assert main(["status", "--state-dir", str(desk.directory / "state")]) == 0
     assert "the configuration wants 99" in desk.capsys.readouterr().out
@@ -526,7 +526,7 @@ def test_no_other_daemon_is_shown_than_the_one_of_the_state_directory(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = desk.directory / "other"
-    monkeypatch.setattr(running, "directory_of", lambda *_: other)
+    monkeypatch.setattr(process, "directory_of", lambda *_: other)
     with desk.daemon():
         left, out, (line,) = desk.types("status")
         assert (left, out) == (64, [])

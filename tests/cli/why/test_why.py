@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from keepaliveD.cli import dropin, starting
-from keepaliveD.cli.asking import running
+from keepaliveD.cli.asking import its_files, orders, process, running
 from keepaliveD.cli.asking.asking import control_socket
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.targets import targets
@@ -141,7 +141,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setattr(own_scan, "detect", desk.platform)
     monkeypatch.setattr(own_scan, "in_worker", here)
     monkeypatch.setattr(running, "running", lambda *_: desk.daemon)
-    monkeypatch.setattr(running, "configuration", lambda *_: desk.config)
+    monkeypatch.setattr(process, "configuration", lambda *_: desk.config)
     monkeypatch.setattr(os, "kill", desk.reload)
     monkeypatch.setattr(files, "DEFAULT_FILE", tmp_path / "nothing-installed/config.toml")
     monkeypatch.setattr(targets, "PROC", tmp_path / "no-process-of-this-machine")
@@ -311,7 +311,7 @@ def test_fix_that_fails_after_it_has_written_says_which_file_stays_and_how_to_ta
     desk.daemon, desk.to_reload = 4242, lambda: None
     monkeypatch.setattr(fix, "PATIENCE", -1.0)
     if fails == "to answer":
-        monkeypatch.setattr(running, "have_reloaded", time_out)
+        monkeypatch.setattr(orders, "have_reloaded", time_out)
     if fails == "to read it":
         monkeypatch.setattr(os, "kill", end)
     status, _, (line,) = desk.types("amanda@backup", "--fix", "--yes")
@@ -631,7 +631,7 @@ def test_where_fix_could_not_write_it_says_so_before_it_scans(desk: Desk, monkey
         assert (status, out) == (77, "")
         assert line == f"keepalivectl: {desk.directory}/config.d: --fix cannot write there; {remedy}"
     desk.daemon = 4242
-    monkeypatch.setattr(running, "configuration", lambda *_: Path("/etc/other.toml"))
+    monkeypatch.setattr(process, "configuration", lambda *_: Path("/etc/other.toml"))
     assert desk.types("amanda@backup", "--fix", "--yes")[:2] == (64, "")
 
 
@@ -676,7 +676,7 @@ def test_a_daemon_that_starts_while_fix_scans_has_its_file_written(
 ) -> None:
     """It may read another file than the daemon that would have been started."""
     pids = iter([0, 0])
-    monkeypatch.setattr(running, "followed", lambda *_: desk.config)
+    monkeypatch.setattr(its_files, "followed", lambda *_: desk.config)
     monkeypatch.setattr(running, "running", lambda *_: next(pids, 4242))
     status = main(["why", "amanda@backup", "--fix", "--yes", "--state-dir", str(desk.directory / "state")])
     assert (status, desk.written.exists()) == (0, True)
@@ -688,7 +688,7 @@ def test_beside_a_daemon_that_cannot_be_asked_it_says_whose_configuration_it_fol
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.daemon = 812
-    monkeypatch.setattr(running, "configuration", lambda *_: None)
+    monkeypatch.setattr(process, "configuration", lambda *_: None)
     assert main(["why", "amanda@backup", "--state-dir", str(desk.directory / "state")]) == 0
     err = " ".join(desk.capsys.readouterr().err.split())
     assert "this is a single scan by keepalivectl; this follows " in err
@@ -703,7 +703,7 @@ def test_fix_reads_the_sockets_that_a_daemon_without_privileges_may_not_read(
     unread = Explained(samples.BARE, True, None, ArmingResult.OWNER_NOT_VISIBLE, None, rule)
     known = daemons_explanation.Answered([unread], 0, 812, page.Host(True), [], 15.0)
     monkeypatch.setattr(daemons_explanation, "ask_for", lambda *_: known)
-    monkeypatch.setattr(running, "followed", lambda *_: desk.config)
+    monkeypatch.setattr(its_files, "followed", lambda *_: desk.config)
     desk.daemon = 812
     words = ["why", "amanda@backup", "--state-dir", str(desk.directory / "state")]
     assert main(words) == 0
@@ -750,7 +750,7 @@ def test_a_connection_that_the_daemon_has_not_seen_yet_is_no_daemon_that_cannot_
     monkeypatch.setattr(daemons_explanation, "ask", ask)
     monkeypatch.setattr(daemons_explanation, "every", lambda *_: iter([{"connections": []}]))
     monkeypatch.setattr(daemons_explanation, "listens", lambda _: 812)
-    monkeypatch.setattr(running, "show_it", scan)
+    monkeypatch.setattr(orders, "show_it", scan)
     assert main(["why", target, "--state-dir", str(desk.directory / "state")]) == 0
     out, err = desk.capsys.readouterr()
     said = "note: the daemon has not seen these connections yet (it scans every 15s): this is a single scan by "
@@ -802,7 +802,7 @@ def test_a_connection_that_its_file_has_armed_is_told_to_write_no_file(
     answer = [Explained(one, True, found, None, armed, rule)]
     known = daemons_explanation.Answered(answer, more, 812, page.Host(True), [], 15.0)
     monkeypatch.setattr(daemons_explanation, "ask_for", lambda *_: known)
-    monkeypatch.setattr(running, "followed", lambda *_: desk.config)
+    monkeypatch.setattr(its_files, "followed", lambda *_: desk.config)
     file = desk.directory / f"config.d/00-why-to_{one.remote.address}.toml"
     if is_written:
         file.parent.mkdir()
@@ -873,7 +873,7 @@ def test_fix_does_not_write_for_a_daemon_with_another_configuration(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.daemon = 4242
-    monkeypatch.setattr(running, "configuration", lambda *_: Path("/etc/other.toml"))
+    monkeypatch.setattr(process, "configuration", lambda *_: Path("/etc/other.toml"))
     status, _, (line,) = desk.types("amanda@backup", "--fix", "--yes")
     assert (status, desk.written.exists()) == (64, False)
     assert line.endswith("the daemon (process 4242) reads /etc/other.toml; give it as --config")
@@ -899,7 +899,7 @@ def test_beside_a_daemon_with_another_configuration_that_one_is_meant(
 ) -> None:
     """Unless one is given: what the page says, what it advises, and what --fix writes."""
     monkeypatch.setattr(running, "running", lambda *_: 4242)
-    monkeypatch.setattr(running, "how_to_reload", lambda pid, _: f"kill -HUP {pid}")
+    monkeypatch.setattr(process, "how_to_reload", lambda pid, _: f"kill -HUP {pid}")
     desk.config.write_text('[[path]]\nname = "its own"\nnetworks = ["10.0.0.0/8"]\ntimeout = "5min"\n')
     status = main(["why", "amanda@backup", *words, "--state-dir", str(desk.directory / "state")])
     out, err = desk.capsys.readouterr()
@@ -970,14 +970,14 @@ def test_fix_says_before_it_asks_that_a_reload_sets_again_what_was_undone(
     desk.daemon = 4242
     setting = {"name": "net.ipv4.tcp_keepalive_time", "wanted": 180, "stands": 7200, "before": None}
     as_wanted = {"name": "net.ipv4.tcp_keepalive_intvl", "wanted": 20, "stands": 20, "before": 75}
-    monkeypatch.setattr(running, "control_of", lambda *_: Path("/control"))
+    monkeypatch.setattr(orders, "control_of", lambda *_: Path("/control"))
 
     def answer(_: Path, method: str, **__: object) -> dict[str, object]:
         if method == "Reload":
             desk.reload(4242, signal.SIGHUP)
         return {"applied": True, "settings": [setting, as_wanted]}
 
-    monkeypatch.setattr(running, "ask", answer)
+    monkeypatch.setattr(orders, "ask", answer)
     terminal = io.StringIO("n\n")
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stdin", terminal)
@@ -1131,7 +1131,7 @@ def test_fix_finds_its_own_rule_where_the_daemon_has_not_read_it(desk: Desk, mon
     stale = Explained(one, True, Found(OFF, ALL, None), None, None, rule, ArmingResult.LEFT_BY_RULE, remedy)
     known = daemons_explanation.Answered([stale], 0, 812, page.Host(True), [{}], 15.0)
     monkeypatch.setattr(daemons_explanation, "ask_for", lambda *_: None if desk.reloaded else known)
-    monkeypatch.setattr(running, "followed", lambda *_: desk.config)
+    monkeypatch.setattr(its_files, "followed", lambda *_: desk.config)
     desk.daemon = 812
     before = rules(desk)
     words = ["why", "amanda@backup", "--state-dir", str(desk.directory / "state")]
@@ -1219,7 +1219,7 @@ def test_fix_has_the_daemon_scan_before_it_says_that_there_is_nothing_more_to_fi
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scans: list[int] = []
-    monkeypatch.setattr(running, "show_it", lambda pid, _: scans.append(pid))
+    monkeypatch.setattr(orders, "show_it", lambda pid, _: scans.append(pid))
     desk.daemon = 31
     desk.types("amanda@backup", "--fix", "--yes")
     assert scans == [31]
