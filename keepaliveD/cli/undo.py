@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from keepaliveD.cli import arguments, arming, state
+from keepaliveD.cli import arguments, state
+from keepaliveD.cli.arming.disarm import disarm
+from keepaliveD.cli.arming.results import Results
 from keepaliveD.cli.asking import its_files, orders, process, running
 from keepaliveD.cli.asking.asking import ask
 from keepaliveD.cli.printing.fitting import continued, say, terminal_width
@@ -98,7 +100,7 @@ def _undo_all(options: argparse.Namespace, root: Path, platform: Platform, no_re
 def _undo_sockets(options: argparse.Namespace, root: Path, platform: Platform, nothing: str) -> None:
     """Disarm what was named; say how to do it again, or `nothing`. Raises Refusal."""
     is_all = options.target == ALL
-    disarmed = arming.disarm(options, root, None if is_all else options.target, _settings_to_name(platform))
+    disarmed = disarm(options, root, None if is_all else options.target, _settings_to_name(platform))
     daemon = running.running(options.state_dir, root)
     file = process.configuration(daemon, root) if daemon else None
     config = _config_if_any(file)
@@ -152,7 +154,7 @@ def _undo_settings(options: argparse.Namespace, root: Path, platform: Platform, 
                 raise RecordDamaged(damaged[0])
             outcomes = settings.restore(only)
         after = f"redo: {how_to_start(root)}, which sets it again"
-    with arming.Results() as report:
+    with Results() as report:
         for outcome in sorted(outcomes, key=lambda outcome: outcome.refused is not None):
             report.add(outcome)
     if outcomes:

@@ -73,6 +73,11 @@ def quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def connections(count: int) -> str:
+    """Return so many connections in words."""
+    return f"{count} connection{'' if count == 1 else 's'}"
+
+
 def shortened(text: str) -> str:
     """The beginning of a text that is too long for a message, marked as such."""
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.cli import arming, restore
+from keepaliveD.cli import restore
 from keepaliveD.cli import undo as command
+from keepaliveD.cli.arming import disarm
 from keepaliveD.cli.asking import orders, process, running
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.starting import how_to_start
@@ -20,7 +21,8 @@ from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark
 from keepaliveD.platforms.base import Platform
 from keepaliveD.records.settings import SettingsRecord
-from tests.cli.test_arming import SOCKETS, Desk, desk
+from tests.cli.arming.conftest import desk
+from tests.cli.arming.desk import SOCKETS, Desk
 from tests.support.fakes import IDENTITY, OFF, FakeTuner
 from tests.support.samples import BARE
 from tests.support.tables import idle
@@ -48,7 +50,7 @@ def tuner(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> FakeTuner:
         return dataclasses.replace(desk.platform(), tuner=tuner)
 
     monkeypatch.setattr(command, "detect", platform)
-    monkeypatch.setattr(arming, "detect", platform)
+    monkeypatch.setattr(disarm, "detect", platform)
     return tuner
 
 
@@ -57,7 +59,6 @@ def daemon(monkeypatch: pytest.MonkeyPatch, desk: Desk, configuration: str) -> N
     file = desk.directory / "config.toml"
     file.write_text(configuration)
     monkeypatch.setattr(running, "running", lambda *_: DAEMON)
-    monkeypatch.setattr(arming, "running", lambda *_: DAEMON)
     monkeypatch.setattr(process, "configuration", lambda *_: file)
 
 

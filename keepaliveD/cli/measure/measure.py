@@ -17,7 +17,7 @@ from keepaliveD.cli.asking import its_files, process, running
 from keepaliveD.cli.measure import measured, measured_file
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.config.document import LONGEST_NAME
-from keepaliveD.model import duration
+from keepaliveD.model import duration, text
 from keepaliveD.model.duration import span
 from keepaliveD.model.errors import Misuse, NoInput, Unreachable
 from keepaliveD.model.text import printable, shown
@@ -289,7 +289,7 @@ async def _free(connections: Connections) -> None:
         return
     enough = asyncio.Event()
     with _interruptible(enough):
-        _say(f"freeing {measured.connections(connections.held)} that the service may still hold; Ctrl-C leaves them")
+        _say(f"freeing {text.connections(connections.held)} that the service may still hold; Ctrl-C leaves them")
         await _until(enough, connections.free())
 
 

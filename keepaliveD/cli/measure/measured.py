@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import exact, span
-from keepaliveD.model.text import printable
+from keepaliveD.model.text import connections, printable
 from keepaliveD.policy.measuring.measurement import CLEARLY, SURE, Bracket, How, Side
 from keepaliveD.policy.measuring.tomography import Device, Elsewhere, contradicts
 
@@ -211,11 +211,6 @@ def _doubt(found: Found) -> str:
 
 def _recommendation(found: Found) -> str:
     return "" if found.by_listener else "; to find longer timeouts, run keepalivectl measure --listen at the far end"
-
-
-def connections(count: int) -> str:
-    """Return so many connections in words."""
-    return f"{count} connection{'' if count == 1 else 's'}"
 
 
 def _down(seconds: float) -> str:

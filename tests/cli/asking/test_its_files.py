@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.cli import arming, restore, undo
+from keepaliveD.cli import restore, undo
+from keepaliveD.cli.arming import arm, disarm
 from keepaliveD.cli.asking.its_files import elsewhere, its_file, state_directory
 from keepaliveD.cli.asking.process import directory_of
 from keepaliveD.cli.ctl import main
@@ -20,8 +21,8 @@ from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed
 from keepaliveD.platforms.base import Platform, Session
 from keepaliveD.records.arming import ArmingRecord
+from tests.cli.arming.desk import SOCKETS, Owners
 from tests.cli.asking.daemon import called
-from tests.cli.test_arming import SOCKETS, Owners
 from tests.cli.why.test_why import no_journal
 from tests.support.fakes import IDENTITY, OFF, FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher, here
 
@@ -92,9 +93,9 @@ def on_a_host(monkeypatch: pytest.MonkeyPatch) -> FakeArmer:
     platform = Platform(
         "fake", FakeTuner(), FakeAtConnect(), lambda _: Session(FakeWatcher(lambda _: SOCKETS), Owners(), armer)
     )
-    for module in (arming, undo, restore, own_scan):
+    for module in (arm, disarm, undo, restore, own_scan):
         monkeypatch.setattr(module, "detect", lambda *_, **__: platform)
-    for module in (arming, own_scan):
+    for module in (arm, disarm, own_scan):
         monkeypatch.setattr(module, "in_worker", here)
     return armer
 

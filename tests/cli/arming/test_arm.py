@@ -1,128 +1,22 @@
-"""keepalivectl arm and disarm: who is meant by a command line, what is said, and with which status it leaves."""
+"""keepalivectl arm: who is meant by a command line, what is said, and with which status it leaves."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import socket
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from keepaliveD.cli import arming as command
-from keepaliveD.cli import undo
+from keepaliveD.cli.arming import results
 from keepaliveD.cli.ctl import main
-from keepaliveD.cli.targets import targets
-from keepaliveD.config import files
-from keepaliveD.log.entries import Entry
 from keepaliveD.model.arming import Access
-from keepaliveD.model.connections import Owner
-from keepaliveD.model.errors import NoInput, NotPermitted, Unsupported
+from keepaliveD.model.errors import Unsupported
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
-from keepaliveD.model.results import Armed
-from keepaliveD.model.rules import Watching
-from keepaliveD.model.sockets import TcpState, Unwatched
-from keepaliveD.platforms.base import Platform, Session
-from keepaliveD.records.arming import ArmingRecord
-from keepaliveD.records.settings import SettingsRecord, file_name
-from tests.support.fakes import IDENTITY, OFF, FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher, here
-from tests.support.tables import Socket, idle
+from tests.cli.arming.desk import SINGLE, Desk
+from tests.support.fakes import FakeArmer
 
-ON = SocketKeepalive(True, Keepalive(180, 20, 31))
-SINGLE = SocketKeepalive(False, Keepalive(7200, 75, 1))  # a single probe: whatever is asked for is stricter
-UNITS = {1: "amanda@backup.service", 2: "ssh.service", 3: "", 4: "amanda.service"}
-
-
-class Owners:
-    """Units by cgroup, processes by inode, which is the cookie here as well; process 77 holds the first two."""
-
-    def find(self, inodes: Sequence[int], cgroups: Sequence[int]) -> list[Owner]:
-        return [
-            Owner(70 + inode if inode else 0, "program" if inode else "", UNITS.get(cgroup, ""))
-            for inode, cgroup in zip(inodes, cgroups, strict=True)
-        ]
-
-    def held_by(self, pid: int) -> frozenset[int]:
-        if pid == 78:
-            return frozenset()
-        if pid != 77:
-            raise NoInput(f"process {pid}: does not exist")
-        return frozenset({1, 2})
-
-
-SOCKETS: list[Socket] = [
-    idle(10.0, cookie=1, inode=1, cgroup=1, local="10.0.0.1", local_port=40001, remote="10.20.0.9", remote_port=22),
-    idle(10.0, cookie=2, inode=2, cgroup=2, local="10.0.0.1", local_port=22, remote="10.20.0.9", remote_port=40002),
-    idle(10.0, cookie=3, inode=3, cgroup=3, local="fd00::1", local_port=40003, remote="fd00::9", remote_port=22),
-    idle(10.0, cookie=4, inode=4, cgroup=4, local="127.0.0.1", local_port=40004, remote="127.0.0.1", remote_port=22),
-    idle(
-        10.0,
-        cookie=5,
-        inode=1,
-        cgroup=1,
-        local="10.0.0.1",
-        local_port=40005,
-        remote="10.20.0.9",
-        remote_port=22,
-        state=TcpState.CLOSE_WAIT,
-    ),
-]
-
-
-@dataclasses.dataclass
-class Desk:
-    """Where a person sits: files, a platform, and what comes back."""
-
-    directory: Path
-    capsys: pytest.CaptureFixture[str]
-    armer: FakeArmer = dataclasses.field(default_factory=FakeArmer)
-    at_connect: FakeAtConnect = dataclasses.field(default_factory=FakeAtConnect)
-    watcher: FakeWatcher = dataclasses.field(default_factory=lambda: FakeWatcher(lambda _: SOCKETS))
-    journal: list[Entry] = dataclasses.field(default_factory=list)
-
-    @property
-    def record(self) -> ArmingRecord:
-        return ArmingRecord(self.directory / "state", IDENTITY["boot"])
-
-    def platform(self, **_: object) -> Platform:
-        def open_session(watching: Watching) -> Session:
-            assert watching.all_namespaces, "by hand, a container's connection may be meant"
-            assert not watching.with_interfaces
-            return Session(self.watcher, Owners(), self.armer)
-
-        return Platform("fake", FakeTuner(), self.at_connect, open_session)
-
-    def types(self, *words: str) -> tuple[int, list[str], list[str]]:
-        """Status, lines on standard output, lines on standard error."""
-        if words == ("disarm",) and not (self.directory / "state").exists():
-            (self.directory / "state").mkdir()
-        status = main([*words, "--state-dir", str(self.directory / "state")])
-        assert self.watcher.closed in (0, 1)
-        out, err = self.capsys.readouterr()
-        return status, out.splitlines(), err.splitlines()
-
-    def armed(self, *words: str) -> list[int]:
-        """Cookies of those that this arms."""
-        self.armer.looked.clear()
-        self.watcher.closed = 0
-        status, _, err = self.types("arm", *words)
-        assert (status, err) == (0, [])
-        return sorted(self.armer.looked)
-
-
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
-    desk = Desk(tmp_path, capsys)
-    monkeypatch.setattr(command, "detect", desk.platform)
-    monkeypatch.setattr(command, "in_worker", here)
-    monkeypatch.setattr(command, "open_journal", lambda: desk.journal.append)
-    monkeypatch.setattr(files, "DEFAULT_FILE", tmp_path / "nothing-installed/config.toml")
-    monkeypatch.setattr(targets, "PROC", tmp_path / "no-process-of-this-machine")
-    return desk
-
-
-# who is meant
+NOT_PERMITTED = "2 connections not permitted: run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
 
 
 @pytest.mark.parametrize(
@@ -253,9 +147,6 @@ def test_the_process_that_is_not_there_is_asked_of_the_real_proc(
     assert (status, capsys.readouterr().err) == (66, "keepalivectl: process 4194305: does not exist\n")
 
 
-# what is done and said
-
-
 def test_what_was_armed_is_said_and_on_record(desk: Desk) -> None:
     status, out, err = desk.types("arm", "10.20.0.9:22")
     assert (status, err) == (0, [])
@@ -306,9 +197,6 @@ def test_a_dry_run_says_what_it_would_and_touches_nothing(desk: Desk) -> None:
     assert (status, err, len(out)) == (0, [], 2)
     assert all(": would be armed by hand: idle 3min 12s" in line for line in out)
     assert not (desk.directory / "state").exists()
-
-
-NOT_PERMITTED = "2 connections not permitted: run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
 
 
 def test_what_was_not_permitted_is_said_and_status_77(desk: Desk) -> None:
@@ -375,7 +263,7 @@ def test_what_is_done_by_hand_is_in_the_journal_too(desk: Desk) -> None:
     desk.types("disarm")
     assert [entry.event for entry in desk.journal] == ["armed", "disarmed"]
     assert {entry.fields["KEEPALIVE_RULE"] for entry in desk.journal} == {"hand"}
-    assert {entry.fields["KEEPALIVE_BY_UID"] for entry in desk.journal} <= {os.getuid(), command._who()}
+    assert {entry.fields["KEEPALIVE_BY_UID"] for entry in desk.journal} <= {os.getuid(), results._who()}
 
 
 def test_a_dry_run_is_not_in_the_journal(desk: Desk) -> None:
@@ -384,19 +272,8 @@ def test_a_dry_run_is_not_in_the_journal(desk: Desk) -> None:
 
 
 def test_without_the_journal_it_is_done_all_the_same(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "open_journal", lambda: None)
+    monkeypatch.setattr(results, "open_journal", lambda: None)
     assert desk.types("arm", "10.20.0.9:22")[0] == 0
-
-
-def test_disarm_puts_back_what_a_damaged_record_still_says_and_ends_with_65(desk: Desk) -> None:
-    """What it does not say cannot be put back."""
-    desk.record.write({1: Armed(OFF, ON)})
-    desk.armer.stands[1] = ON
-    with open(desk.directory / "state/armed", "a") as file:
-        file.write("4 0 7200 75 9 1 180 20 31 0 12345678\n")
-    status, out, (line,) = desk.types("disarm")
-    assert (status, len(out)) == (65, 1)
-    assert line.startswith(f"keepalivectl: {desk.directory}/state/armed: damaged arming record (1 of its lines is ")
 
 
 def test_arm_keeps_a_damaged_record_aside_and_says_so(desk: Desk) -> None:
@@ -409,20 +286,6 @@ def test_arm_keeps_a_damaged_record_aside_and_says_so(desk: Desk) -> None:
     assert line.startswith(f"warning: {desk.directory}/state/armed.damaged: damaged arming record (kept aside)")
 
 
-def test_disarm_does_not_take_a_damaged_record_for_an_empty_one(desk: Desk) -> None:
-    """Nor one that a daemon has kept aside: what it named is armed still."""
-    (desk.directory / "state").mkdir()
-    (desk.directory / "state/armed").write_bytes(b"\xff\n" * 100)
-    status, out, (line,) = desk.types("disarm")
-    assert (status, out) == (65, [])
-    assert line.startswith(f"keepalivectl: {desk.directory}/state/armed: damaged arming record (it has no heading")
-    desk.record.set_aside()
-    desk.watcher.closed = 0
-    status, out, (line,) = desk.types("disarm")
-    assert (status, out) == (65, [])
-    assert line.startswith(f"keepalivectl: {desk.directory}/state/armed.damaged: damaged arming record (kept aside)")
-
-
 def test_where_it_cannot_be_done_at_all_is_one_line(desk: Desk) -> None:
     desk.armer.refusal = Unsupported(
         "sockets of other programs cannot be armed: pidfd_getfd requires Linux 5.6 or later"
@@ -430,82 +293,6 @@ def test_where_it_cannot_be_done_at_all_is_one_line(desk: Desk) -> None:
     status, out, err = desk.types("arm", "77")
     assert (status, out) == (69, [])
     assert err == [f"keepalivectl: {desk.armer.refusal}"]
-
-
-def test_without_a_record_nothing_is_touched(desk: Desk) -> None:
-    (desk.directory / "state").write_text("")
-    status, out, (line,) = desk.types("arm", "77")
-    assert (status, out) == (74, [])
-    assert line.endswith("no socket is touched without the arming record")
-
-
-# disarm
-
-
-def test_disarm_puts_back_what_is_on_record_and_says_so(desk: Desk) -> None:
-    desk.record.write(dict.fromkeys((1, 4), Armed(OFF, ON)))
-    desk.armer.stands = {1: ON, 4: ON}
-    status, out, err = desk.types("disarm")
-    assert (status, err) == (0, [])
-    assert [line.partition(": ")[2] for line in out] == [
-        "disarmed: off (before: idle 3min, interval 20s, probes 31)"
-    ] * 2
-    assert desk.record.armed() == {}
-
-
-def test_disarm_names_no_path(desk: Desk) -> None:
-    """It reads no configuration."""
-    same = [idle(10.0, cookie=number, inode=1, cgroup=1, remote_port=number) for number in range(1, 8)]
-    desk.watcher.sockets = lambda _: same
-    desk.record.write(dict.fromkeys(range(1, 8), Armed(OFF, ON)))
-    desk.armer.stands = dict.fromkeys(range(1, 8), ON)
-    _, (line,), _ = desk.types("disarm")
-    assert line.startswith("7 connections of amanda@backup.service: disarmed: off (before: ")
-    assert "path" not in line
-
-
-def test_of_what_cannot_be_read_it_is_said_that_it_was_not_found(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A socket on record may be in a namespace that this user may not enter, and is armed still."""
-    really = desk.watcher.scan
-    monkeypatch.setattr(
-        desk.watcher, "scan", lambda now: dataclasses.replace(really(now), unwatched=Unwatched(forbidden=1))
-    )
-    desk.record.write(dict.fromkeys((1, 99), Armed(OFF, ON)))
-    desk.armer.stands[1] = ON
-    status, out, err = desk.types("disarm")
-    assert (status, len(out)) == (0, 1)
-    assert err == ["warning: 1 connection on record not found: ended since, or not visible from here"]
-    assert sorted(desk.record.armed()) == [99]
-
-
-def test_where_nothing_is_armed_that_is_said(desk: Desk) -> None:
-    """With the directory that was looked into: a daemon's may be another. Also where all that was armed has ended."""
-    nothing = f"nothing to disarm: no armed socket is on record in {desk.directory}/state"
-    desk.record.write({})
-    assert desk.types("disarm") == (0, [nothing], [])
-    desk.record.write({99: Armed(OFF, ON)})
-    assert desk.types("disarm") == (0, ["nothing to disarm"], [])
-
-
-def test_where_the_settings_record_is_damaged_it_is_said_that_no_socket_is_disarmed(desk: Desk) -> None:
-    """What a socket took from the system would be guessed; once the file is gone, disarm does it all."""
-    desk.record.write({1: Armed(OFF, ON)})
-    desk.armer.stands[1] = ON
-    found = desk.directory / "state" / file_name(IDENTITY)
-    found.write_text("damaged")
-    status, out, (line,) = desk.types("disarm")
-    assert (status, out) == (65, [])
-    assert f"{found}: damaged settings record" in line
-    assert line.endswith("then remove the file; no socket is disarmed before that: disarm again then")
-    assert sorted(desk.record.armed()) == [1]
-    found.unlink()
-    desk.watcher.closed = 0
-    status, (line,), err = desk.types("disarm")
-    assert (status, err) == (0, [])
-    assert "disarmed: off" in line
-
-
-# what a slip of the hand must not do
 
 
 @pytest.mark.parametrize(("pattern", "cookies"), [("*", [1, 2, 4]), ("?*", [1, 2, 4])])
@@ -564,102 +351,8 @@ def test_an_address_that_a_name_stands_for_is_compared_so_too(desk: Desk, monkey
     assert desk.armed("backup.example:22") == [3]
 
 
-def test_a_wrong_configuration_does_not_keep_anybody_from_disarming(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may be the very reason to."""
-    (desk.directory / "config.toml").write_text("[keepalive")
-    monkeypatch.setattr(files, "DEFAULT_FILE", desk.directory / "config.toml")
-    desk.record.write({1: Armed(OFF, ON)})
-    status, out, err = desk.types("disarm")
-    assert (status, len(out), err) == (0, 1, [])
-    assert desk.record.armed() == {}
-
-
-def test_disarm_knows_what_was_armed_at_connect(desk: Desk) -> None:
-    desk.at_connect.records[1] = Armed(OFF, ON)
-    status, out, err = desk.types("disarm")
-    assert (status, len(out), err) == (0, 1, [])
-    assert (desk.at_connect.records, desk.record.armed()) == ({}, {})
-
-
-def test_disarm_says_what_it_removed_and_disarms_what_it_knows_where_records_of_bpf_cannot_be_read(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without CAP_BPF, say."""
-
-    def refuse() -> None:
-        raise NotPermitted("/armed: requires CAP_BPF")
-
-    monkeypatch.setattr(desk.at_connect, "armed", refuse)
-    desk.at_connect.pin = "/pin"
-    desk.record.write({1: Armed(OFF, ON)})
-    desk.armer.others = ON
-    status, out, err = desk.types("disarm")
-    assert status == 77
-    assert out[0] == "removed /pin; new connections are no longer armed"
-    assert "disarmed" in out[1]
-    assert err == ["keepalivectl: sockets that were armed at connect may stay armed: /armed: requires CAP_BPF"]
-    assert desk.record.armed() == {}
-
-
-@pytest.mark.parametrize("words", [("disarm",), ("undo", "all")])
-def test_where_a_pin_cannot_be_removed_what_is_on_record_is_disarmed_first(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
-) -> None:
-    monkeypatch.setattr(undo, "detect", desk.platform)
-    desk.at_connect.pin = "/pin"
-    desk.at_connect.stuck = NotPermitted("/pin: cannot be removed, and still arms new connections")
-    desk.at_connect.records = {2: Armed(OFF, ON)}
-    desk.record.write({1: Armed(OFF, ON)})
-    desk.armer.others = ON
-    status, out, err = desk.types(*words)
-    assert (status, err) == (77, ["keepalivectl: /pin: cannot be removed, and still arms new connections"])
-    assert [line for line in out if line.startswith("removed")] == []
-    assert sorted(cookie for cookie, _ in desk.armer.changed) == [1, 2]
-    assert desk.record.armed() == {}
-
-
-def test_where_a_pin_cannot_be_removed_there_is_something_to_disarm(desk: Desk) -> None:
-    desk.at_connect.pin = "/pin"
-    desk.at_connect.stuck = NotPermitted("/pin: cannot be removed, and still arms new connections")
-    assert desk.types("disarm") == (
-        77,
-        [],
-        ["keepalivectl: /pin: cannot be removed, and still arms new connections"],
-    )
-
-
-def test_all_that_was_not_done_is_said(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first of it with the status."""
-
-    def refuse() -> None:
-        raise Unsupported("/armed: cannot be read: Read-only file system")
-
-    monkeypatch.setattr(desk.at_connect, "armed", refuse)
-    desk.at_connect.pin = "/pin"
-    desk.at_connect.stuck = NotPermitted("/pin: cannot be removed, and still arms new connections")
-    status, _, err = desk.types("disarm")
-    assert (status, err) == (
-        77,
-        [
-            "warning: sockets that were armed at connect may stay armed: /armed: cannot be read: Read-only file system",
-            "keepalivectl: /pin: cannot be removed, and still arms new connections",
-        ],
-    )
-
-
-def test_disarm_ends_a_program_that_has_outlived_its_daemon(desk: Desk) -> None:
-    desk.at_connect.pin = "/pin"
-    assert desk.types("disarm")[1] == ["removed /pin; new connections are no longer armed"]
-    assert desk.at_connect.pin == ""
-
-
-def test_disarm_beside_a_daemon_says_that_the_daemon_goes_on(desk: Desk) -> None:
-    """It ends nothing of that daemon's: the program would end with it, and not survive its stop."""
-    desk.at_connect.pin = "/pin"
-    with SettingsRecord(desk.directory / "state", IDENTITY, {}).locked():
-        _, out, (line,) = desk.types("disarm")
-    assert out[0].startswith("nothing to disarm: ")
-    assert line.startswith("note: tcp-keepalived is running: it may arm connections; to prevent that, stop it, or")
-    assert desk.at_connect.pin == "/pin"
+def test_without_a_record_nothing_is_touched(desk: Desk) -> None:
+    (desk.directory / "state").write_text("")
+    status, out, (line,) = desk.types("arm", "77")
+    assert (status, out) == (74, [])
+    assert line.endswith("no socket is touched without the arming record")

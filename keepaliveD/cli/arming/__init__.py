@@ -1,0 +1,1 @@
+"""keepalivectl arm and disarm."""
