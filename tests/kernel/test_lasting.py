@@ -30,7 +30,17 @@ from keepaliveD.log.entries import MESSAGE_IDS
 from keepaliveD.model.sockets import TcpState
 from tests.kernel.test_rescue import UNDER
 from tests.kernel.test_restraint import awaited
-from tests.support.loopback import A_FEW_SCANS, BARE, SOON_FORGOTTEN, Host, Settings, forgetful, near_end, settings
+from tests.support.loopback import (
+    A_FEW_SCANS,
+    BARE,
+    FORGOTTEN,
+    SOON_FORGOTTEN,
+    Host,
+    Settings,
+    forgetful,
+    near_end,
+    settings,
+)
 from tests.support.patience import SOON
 from tests.support.processes import CTL, TUNED, Daemon
 from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED
@@ -151,6 +161,19 @@ def test_what_a_socket_took_from_its_namespace_it_takes_from_there_again(scene: 
             daemon.stop()
         assert scene.host.namespace.keepalive == now
     assert (settings(bare), settings(chosen)) == (Settings(False, 3600, 60, 7), Settings(False, 3600, 60, 4))
+
+
+def test_a_stop_disarms_a_socket_whose_peer_is_ignored_since_a_reload(scene: Scene) -> None:
+    """No scan of that daemon shows this socket any more."""
+    sock = scene.host.connection()
+    configuration = scene.configuration("disarm_on_stop = true")
+    with scene.daemon(more="disarm_on_stop = true") as daemon:
+        daemon.expect("armed", **near_end(sock))
+        daemon.reload(configuration.replace("ignore = []", f'ignore = ["{FORGOTTEN}/32"]'))
+        daemon.expect("reloaded")
+        daemon.stop()
+    assert settings(sock) == BARE
+    assert scene.disarm().startswith("nothing to disarm")
 
 
 @pytest.mark.parametrize("first", ["disarm", "restore"])
