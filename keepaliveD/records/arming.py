@@ -57,6 +57,7 @@ class ArmingRecord:
         self._damaged_lines = 0
         self._entries = Entries()
         self._read_from = (0, 0)  # inode of the file, and how much of it is known
+        self._last = ""  # the line there, unless it is ours: who reads without the lock may read what is taken back
         self._held = -1  # that file
         self._let_go: Callable[[], object] = lambda: None  # of it
 
@@ -237,7 +238,7 @@ class ArmingRecord:
         except BaseException:  # whatever it is: lines that stay would be about sockets that nobody sets
             os.ftruncate(file, known)
             raise
-        self._read_from = (inode, end)
+        self._read_from, self._last = (inode, end), ""
 
     def _look(self) -> None:
         with (
@@ -285,20 +286,25 @@ class ArmingRecord:
                     os.close(file)
 
     def _catch_up(self, file: int) -> None:
-        """Learn the lines that were added since the last time; all of them where it is another file."""
+        """Learn the lines that were added since the last time; all of them where it is another file, or has others."""
         inode, known = self._read_from
         status = os.fstat(file)
         if status.st_size > LARGEST:
             raise OSError(errno.EFBIG, f"it has {status.st_size} octets, more than this program writes; remove it")
         self._is_strange = bool(why_strange(status, self._file))
         self._is_removed = not status.st_size and self._knows_any()  # nobody of us leaves it empty
-        if status.st_ino != inode or status.st_size < known:
+        if status.st_ino != inode or status.st_size < known or not self._stands(file, known):
             self._hold(file)
-            self._outdated, self._damaged_lines, known = False, 0, 0
+            self._outdated, self._damaged_lines, known, self._last = False, 0, 0, ""
         if status.st_size > known:
             with open(file, encoding="ascii", errors="replace", newline="\n", closefd=False) as reader:
                 known = self._learn_all(reader) if not known else self._learn(reader, known, self._lines.read)
         self._read_from = (status.st_ino, known)
+
+    def _stands(self, file: int, known: int) -> bool:
+        """Return whether the line that was read last still stands there."""
+        length = len(self._last)
+        return os.pread(file, length, known - length).decode("ascii", "replace") == self._last
 
     def _hold(self, file: int) -> None:
         """Keep this file open: as long as it is, no other file gets its inode number, by which it is known."""
@@ -344,6 +350,7 @@ class ArmingRecord:
                 else:
                     new[cookie] = entry
             self._entries.put(new)
+            self._last = lines[-1]
         return start
 
     @contextlib.contextmanager

@@ -604,6 +604,29 @@ def test_a_full_disk_is_a_refusal_even_where_half_of_it_was_written(
     assert known(tmp_path) == [1, 5]
 
 
+def test_who_looks_while_a_write_fails_forgets_the_lines_that_are_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other lines stand in their place by the next look, and the record is rewritten by what was known of them."""
+    keeper, other, really = recorder(tmp_path), recorder(tmp_path), os.write
+
+    def write(file: int, text: bytes) -> int:
+        really(file, text)
+        assert sorted(other.armed()) == [1, 2, 3]
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    keeper.write(armed(1))
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(StateError, match="cannot be written: No space left on device"):
+        keeper.write(armed(2, 3))
+    monkeypatch.undo()
+    keeper.write(armed(44, 55, 66))
+    assert sorted(other.armed()) == [1, 44, 55, 66]
+    other.write(armed(7))
+    assert known(tmp_path) == [1, 7, 44, 55, 66]
+    assert [file.name for file in tmp_path.iterdir()] == [FILE]
+
+
 def test_of_many_lines_none_stays_where_the_disk_is_full_before_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
