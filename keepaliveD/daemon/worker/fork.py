@@ -42,11 +42,12 @@ def fork(work: Callable[[], None], keeping: int, name: bytes = b"") -> int:
 
 def _keep_only(descriptor: int) -> None:
     """Close all other descriptors: locks, and the log, whose reader would wait for a process that cannot die."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in range(STANDARD):
-        os.dup2(null, standard)
     os.closerange(STANDARD, descriptor)
     os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
+    null = os.open(os.devnull, os.O_RDWR)  # there is room for it now, even where the daemon has used up its limit
+    for standard in range(STANDARD):
+        os.dup2(null, standard)
+    os.close(null)
 
 
 def _control(option: int, value: int | bytes) -> None:

@@ -1,4 +1,4 @@
-"""Messages between the daemon and its worker: pickled, with their arrays in shared memory.
+"""Messages between the daemon and its worker: pickled, with large arrays in shared memory.
 
 Both ends are one program: whoever could forge a message here could do all that the daemon can.
 """
@@ -17,6 +17,7 @@ from typing import Any
 
 HEADER = struct.Struct("=QQ")  # octets of the pickle; how many arrays follow it, their sizes first
 SIZE = struct.Struct("=Q")
+SMALL = 1 << 16  # octets of arrays that are copied: shared memory costs each end two descriptors, if it has them left
 
 
 def pack(message: object) -> memoryview:
@@ -30,14 +31,14 @@ def pack(message: object) -> memoryview:
 
 
 def send(sock: socket.socket, message: object) -> None:
-    """Send a message, its arrays in a file without a name that only memory holds. Raises OSError."""
+    """Send a message, large arrays in a file without a name that only memory holds. Raises OSError."""
     buffers: list[memoryview] = []
     body = pickle.dumps(message, protocol=5, buffer_callback=lambda buffer: buffers.append(buffer.raw()))
+    if sum(buffer.nbytes for buffer in buffers) <= SMALL:
+        sock.sendall(pack(message))
+        return
     sizes = b"".join(SIZE.pack(buffer.nbytes) for buffer in buffers)
     head = HEADER.pack(len(body), len(buffers)) + sizes
-    if not any(buffer.nbytes for buffer in buffers):
-        sock.sendall(head + body)
-        return
     file = _share(buffers)
     try:
         sent = socket.send_fds(sock, [head], [file])
