@@ -86,6 +86,10 @@ class Unfinished(Busy):
     """Not all connections that were named were seen to: the message says how many, and what to type."""
 
 
+class Late(Busy):
+    """The daemon has not done all of it in time, and may do so later: see its log."""
+
+
 class StateError(Refusal):
     """A record cannot be read or written, so nothing is changed; or standard output cannot be written."""
 

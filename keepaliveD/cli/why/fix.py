@@ -29,10 +29,10 @@ from keepaliveD.model.errors import (
     ConfigError,
     Doubtful,
     KernelError,
+    Late,
     Misuse,
     NoInput,
     NotPermitted,
-    StateError,
     Unfinished,
     Unsupported,
 )
@@ -138,7 +138,7 @@ def _saying_what_stays(file: Path, reload: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ConfigError, KernelError, NoInput, NotPermitted, StateError) as refusal:
+    except (ConfigError, KernelError, Late, NoInput, NotPermitted) as refusal:
         name, remove = printable(str(file)), printable(shlex.join(["rm", str(file)]))
         stays = f"{name} was written and stays: to take that back, type {remove} && {reload}"
         refusal.args = (f"{refusal}; {stays}",)
@@ -254,7 +254,7 @@ def _show_result(
     if view.explained:
         show(options, view)
     if waiting:
-        raise StateError(f"the daemon has not armed all of them within {span(PATIENCE)}; see its log")
+        raise Late(f"the daemon has not armed all of them within {span(PATIENCE)}: see its log, or type the same again")
     concerned = [one for one in before if one.connection.cookie in cookies or one.connection.verdict is Verdict.CUT]
     if not view.more and (said := _too_late(concerned, view.explained)):
         print("\n" * bool(view.explained) + "\n".join(wrapped([said], terminal_width(), 0)))

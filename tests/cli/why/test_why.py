@@ -315,7 +315,7 @@ def test_fix_that_fails_after_it_has_written_says_which_file_stays_and_how_to_ta
     if fails == "to read it":
         monkeypatch.setattr(os, "kill", end)
     status, _, (line,) = desk.types("amanda@backup", "--fix", "--yes")
-    assert status == {"to arm": 74, "to answer": 71, "to read it": 66}[fails]
+    assert status == {"to arm": 75, "to answer": 71, "to read it": 66}[fails]
     assert desk.written.exists()
     assert line.endswith(
         f"; {desk.written} was written and stays: to take that back, type rm {desk.written} && "
@@ -492,7 +492,7 @@ def test_fix_writes_the_timeout_that_deaths_support_before_the_rule(desk: Desk) 
     status, out, err = desk.types("amanda@backup", "--fix", "--yes")
     file = desk.directory / "config.d/00-why-to_10.20.0.9.toml"
     assert list(tomllib.loads(file.read_text())) == ["path", "arm"]
-    assert (status, [line for line in err if "guess" in line]) == (74, [])  # the daemon of this test arms by the guess
+    assert (status, [line for line in err if "guess" in line]) == (75, [])  # the daemon of this test arms by the guess
     assert (
         "BARE: 1 connection to 10.20.0.9 died after 1min 40s without a packet, sooner than the timeout of 4min says. "
         "By that timeout the path forgets this connection in 3min 50s, and no packet is due"
@@ -1153,7 +1153,7 @@ def test_fix_that_timed_out_and_is_repeated_writes_nothing_new(desk: Desk, monke
     monkeypatch.setattr(fix, "PATIENCE", -1.0)
     desk.daemon, desk.to_reload = 4242, lambda: None
     for _ in range(2):
-        assert desk.types("amanda@backup", "--fix", "--yes")[0] == 74
+        assert desk.types("amanda@backup", "--fix", "--yes")[0] == 75
     assert rules(desk) == [(desk.written.name, RULE)]
 
 
