@@ -118,6 +118,18 @@ class SocketArming:
                 entries.update({cookie: found[cookie] for cookie in cookies if cookie in found and cookie not in known})
         return entries
 
+    def count_armed(self, cookies: Column) -> int:
+        """Return how many of these sockets are armed, as recorded or at connect; 0 where the record cannot be read."""
+        if self._record is None:
+            return 0
+        with contextlib.suppress(Refusal):
+            known = self._record.known(cookies).entries
+            armed = are_armed(cookies, known)
+            with contextlib.suppress(Refusal):
+                armed |= are_among(cookies, self._at_connect.armed()) & ~are_among(cookies, known)
+            return int(np.count_nonzero(armed))
+        return 0
+
     def disarm(self, look: Judgement, *, only_mine: bool = False) -> Steps[Outcome]:
         """Disarm the recorded sockets that are in this judgement. Call it after the system settings are restored.
 

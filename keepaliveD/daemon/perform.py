@@ -26,7 +26,14 @@ from keepaliveD.model.actions import (
 )
 from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model.questions import Asker
-from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportDamaged, ReportDeaths, ReportDrift
+from keepaliveD.model.reports import (
+    ReportArmed,
+    ReportConnections,
+    ReportDamaged,
+    ReportDeaths,
+    ReportDrift,
+    ReportStillArmed,
+)
 from keepaliveD.model.routes import Route
 from keepaliveD.platforms.base import Platform, Unpinned
 from keepaliveD.platforms.requests import (
@@ -185,6 +192,8 @@ class Performer:
                 return Outcome((yield from _filled_in(action)))
             case ReportDrift(found=found, yielded=True):
                 self._settings.release(found)
+            case ReportStillArmed(cookies):
+                action = ReportStillArmed(cookies, self._sockets.count_armed(cookies))
         return Outcome(action)
 
     def _look_into(self, action: LookInto) -> Steps[Outcome]:

@@ -11,6 +11,7 @@ MESSAGE_IDS = {
     "drift": "adfaeb3e39054cf29169965400f6ba6a",
     "armed": "45979e1ccf1b45b3946881a2dc857cc9",
     "unarmed": "120c2d510a264f848d250948b3d70c7d",
+    "still-armed": "7f1242ecc9e04110a9b5b748f1696630",
     "disarmed": "d7f4d3f0888b4ba89180cf8ea5280b53",
     "restored": "2d49ef7e5df7489087930464f2846417",
     "stricter": "463ebe24150544e98fd41438e6d39185",

@@ -11,7 +11,7 @@ from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.findings import Finding
 from keepaliveD.model.firewall import Tracked
 from keepaliveD.model.rules import ArmRule
-from keepaliveD.model.sockets import Unwatched
+from keepaliveD.model.sockets import Column, Unwatched
 
 if TYPE_CHECKING:
     from keepaliveD.model.status import Status
@@ -122,6 +122,14 @@ class ReportEvidence:
     findings: tuple[Finding, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ReportStillArmed:
+    """Report how many of the sockets with these cookies stay armed after the daemon has stopped."""
+
+    cookies: Column
+    count: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class ReportOldServices:
     """Report services that keep the old settings until they restart, by where they listen; or why none is known."""
@@ -220,5 +228,6 @@ Report = (
     | ReportBlind
     | ReportDamaged
     | ReportRefused
+    | ReportStillArmed
     | ReportUnseenDeaths
 )

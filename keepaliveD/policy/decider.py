@@ -62,6 +62,7 @@ from keepaliveD.model.reports import (
     ReportReloaded,
     ReportReloadFailed,
     ReportStarted,
+    ReportStillArmed,
 )
 from keepaliveD.model.rules import Rules
 from keepaliveD.model.snapshot import AtRisk
@@ -424,5 +425,7 @@ class Decider:
         disarms_all = self.rules.disarm_on_stop and not handing_over
         if self._once or (disarms_all and has_started):
             actions.append(DisarmAll(only_mine=not disarms_all))
+        elif has_started and not handing_over:
+            actions.append(ReportStillArmed(self.judgement.table.sockets["cookie"]))
         self._life, self._error, self.due = Life.STOPPING, self._error or error, now + LONGEST_STOP
         return [*actions, *self.ended.report_last(now), EndAtConnect()]

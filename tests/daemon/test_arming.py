@@ -278,6 +278,23 @@ def test_a_stop_leaves_sockets_armed(stage: Stage) -> None:
     stage.run()
     assert "disarmed" not in stage.events()
     assert recorded(stage) == [1]
+    (entry,) = [entry for entry in stage.said if entry.event == "still-armed"]
+    assert (entry.message, entry.fields) == (
+        "1 connection stays armed; keepalivectl disarm restores it",
+        {"KEEPALIVE_COUNT": 1},
+    )
+
+
+def test_a_stop_counts_only_armed_connections_that_the_last_scan_saw(stage: Stage) -> None:
+    """Those of an earlier daemon and those armed at connect, too."""
+    stage.config = dataclasses.replace(stage.config, arm=())
+    stage.records().arming.write({2: Armed(OFF, ON), 3: Armed(OFF, ON), 4: Mark.LEFT_ALONE})
+    stage.at_connect.records |= dict.fromkeys([3, 4, 5], Armed(OFF, ON))
+    stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=cookie) for cookie in (1, 3, 4, 5)]
+    stage.run()
+    assert [entry.message for entry in stage.said if entry.event == "still-armed"] == [
+        "2 connections stay armed; keepalivectl disarm restores them"
+    ]
 
 
 def test_a_stop_puts_back_what_was_armed_if_the_configuration_says_so(stage: Stage) -> None:
@@ -288,6 +305,7 @@ def test_a_stop_puts_back_what_was_armed_if_the_configuration_says_so(stage: Sta
         "192.0.2.1:40000 -> 198.51.100.1:22: disarmed: off (before: idle 3min, interval 20s, probes 31)"
     )
     assert recorded(stage) == []
+    assert "still-armed" not in stage.events()
     assert stage.events()[-4:] == ["restored"] * 3 + ["disarmed"], "what a socket inherited is what stands then"
 
 
@@ -295,7 +313,7 @@ def test_an_upgrade_does_not_disarm(stage: Stage) -> None:
     stage.config = dataclasses.replace(stage.config, disarm_on_stop=True)
     stage.successor = True
     stage.run()
-    assert "disarmed" not in stage.events()
+    assert not {"disarmed", "still-armed"} & set(stage.events())
     assert recorded(stage) == [1]
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from keepaliveD.log import entries
@@ -28,6 +29,7 @@ from keepaliveD.model.reports import (
     ReportNotRestored,
     ReportRecord,
     ReportRewriter,
+    ReportStillArmed,
     ReportStricter,
     ReportUnwatched,
 )
@@ -173,6 +175,7 @@ def said() -> list[Entry]:
             for event in ("started", "reloaded", "reload-failed", "doubtful", "scan-failed")
         ),
         *(entries.of_hang(Touched(1, kind, 5), 10.0) for kind in Kind),
+        *entries.of(Outcome(ReportStillArmed(np.zeros(0, np.uint64), 1))),
         Entry("log-overflow", entries.WARNING, "", {"KEEPALIVE_COUNT": 3}),
     ]
 

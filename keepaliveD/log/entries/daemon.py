@@ -19,12 +19,20 @@ from keepaliveD.model.reports import (
     ReportReloaded,
     ReportReloadFailed,
     ReportStarted,
+    ReportStillArmed,
 )
 from keepaliveD.model.status import Status
 
 ScanReports = ReportEngine | ReportBlind | ReportDamaged
 DaemonReports = (
-    ReportStarted | ReportReloaded | ReportReloadFailed | ReportDoubts | ReportRefused | ReportOldServices | ScanReports
+    ReportStarted
+    | ReportReloaded
+    | ReportReloadFailed
+    | ReportDoubts
+    | ReportRefused
+    | ReportOldServices
+    | ReportStillArmed
+    | ScanReports
 )
 
 
@@ -44,6 +52,8 @@ def of_daemon(report: DaemonReports) -> Iterator[Entry]:
             yield Entry("refused", ERROR, reason)
         case ReportOldServices():
             yield _of_old_services(report)
+        case ReportStillArmed(count=count):
+            yield from _of_still_armed(count)
         case _:
             yield from _of_scans(report)
 
@@ -93,6 +103,13 @@ def _of_old_services(report: ReportOldServices) -> Entry:
         return Entry("applied", NOTICE, f"cannot list services that use the old settings: {report.unknown}")
     listening = ", ".join(report.ends)
     return Entry("applied", NOTICE, f"restart the services listening on {listening}: they still use the old settings")
+
+
+def _of_still_armed(count: int) -> Iterator[Entry]:
+    if count:
+        stay, them = ("connection stays", "it") if count == 1 else ("connections stay", "them")
+        message = f"{count} {stay} armed; keepalivectl disarm restores {them}"
+        yield Entry("still-armed", NOTICE, message, {"KEEPALIVE_COUNT": count})
 
 
 def _joined(*parts: str) -> str:
