@@ -535,12 +535,21 @@ int see_packet(struct __sk_buff *skb)
 
 /* Packets that were dropped */
 
+/* Its pointers are read once: each time that one is, the verifier looks through the types of the whole kernel. */
+struct dropped {
+	const struct sk_buff *skb;
+	const struct net_device *device;
+	const struct sock *sk;
+	const struct net *net; /* of the socket */
+};
+
 /* Return the map of this flow, NULL if nothing is to be kept of it. */
-static __always_inline void *flow_of(const struct sk_buff *skb, struct flow *flow, __u8 *flags)
+static __always_inline void *flow_of(const struct dropped *packet, struct flow *flow, __u8 *flags)
 {
+	const struct sk_buff *skb = packet->skb;
 	const void *ip = skb->head + skb->network_header;
-	const struct net_device *device = skb->dev;
-	const struct sock *sk = skb->sk;
+	const struct net_device *device = packet->device;
+	const struct sock *sk = packet->sk;
 	bool leaves = !skb->skb_iif, by_loopback;
 	struct address source, target;
 	const struct net *net;
@@ -576,7 +585,7 @@ static __always_inline void *flow_of(const struct sk_buff *skb, struct flow *flo
 		net = device->nd_net.net;
 		by_loopback = device->ifindex == LOOPBACK;
 	} else if (sk) {
-		net = sk->__sk_common.skc_net.net;
+		net = packet->net;
 		by_loopback = is_local(sk);
 	} else {
 		return NULL;
@@ -616,50 +625,49 @@ enum kind { NO_MATTER, NO_SOCKET, UNROUTED, DISCARDED, BY_FIREWALL, BY_MD5 };
 /* Whether it is a socket's, and was dropped before TCP had what came (TCP then takes its device away), or before a device
  * had what leaves: some drivers drop without a reason what they have sent.
  */
-static __always_inline bool is_discarded(const struct sk_buff *skb, __u64 reason)
+static __always_inline bool is_discarded(const struct dropped *packet, __u64 reason)
 {
-	if (!skb->sk)
+	if (!packet->sk)
 		return false;
-	return skb->skb_iif ? skb->dev && !IS(TCP_CSUM) : !skb->dev || !IS(NOT_SPECIFIED);
+	return packet->skb->skb_iif ? packet->device && !IS(TCP_CSUM) : !packet->device || !IS(NOT_SPECIFIED);
 }
 
 /* A program that runs for any driver; what another one drops in the driver has never been a packet to the kernel. */
-static __always_inline bool is_dropped_by_xdp(const struct sk_buff *skb)
+static __always_inline bool is_dropped_by_xdp(const struct dropped *packet)
 {
-	const struct net_device *device = skb->dev;
+	const struct net_device *device = packet->device;
 
-	return device && skb->skb_iif && !skb->sk && (device->xdp_state[0].link || device->xdp_state[0].prog);
+	return device && packet->skb->skb_iif && !packet->sk && (device->xdp_state[0].link || device->xdp_state[0].prog);
 }
 
-static __always_inline enum kind kind_of(const struct sk_buff *skb, __u64 reason)
+static __always_inline enum kind kind_of(const struct dropped *packet, __u64 reason)
 {
 	if (IS(NO_SOCKET))
 		return NO_SOCKET;
 	if (IS(IP_OUTNOROUTES))
 		return UNROUTED;
 	if (IS(IP_RPFILTER)) /* anybody may send these, of connections that there are not */
-		return skb->sk ? BY_FIREWALL : NO_MATTER;
+		return packet->sk ? BY_FIREWALL : NO_MATTER;
 	if (IS(XFRM_POLICY) || IS(NETFILTER_DROP) || IS(SOCKET_FILTER) || IS(BPF_CGROUP_EGRESS) || IS(TC_EGRESS) || IS(TC_INGRESS))
 		return BY_FIREWALL;
-	if (IS(TCP_MINTTL) || (IS(NOT_SPECIFIED) && is_dropped_by_xdp(skb)))
+	if (IS(TCP_MINTTL) || (IS(NOT_SPECIFIED) && is_dropped_by_xdp(packet)))
 		return BY_FIREWALL;
 	if (IS(TCP_MD5UNEXPECTED) || IS(TCP_MD5NOTFOUND) || IS(TCP_MD5FAILURE))
 		return BY_MD5;
-	return is_discarded(skb, reason) ? DISCARDED : NO_MATTER;
+	return is_discarded(packet, reason) ? DISCARDED : NO_MATTER;
 }
 
 /* A packet that finds no route has no IP header yet, but its socket; over IPv6 that keeps the error itself. One that is
  * discarded may be within another one of a tunnel.
  */
-static __always_inline void *flow_of_socket(const struct sk_buff *skb, struct flow *flow)
+static __always_inline void *flow_of_socket(const struct dropped *packet, struct flow *flow)
 {
-	const struct sock *sk = skb->sk;
+	const struct sock *sk = packet->sk;
 	const struct sock_common *common = (const void *)sk;
-	const struct net *net;
+	const struct net *net = packet->net;
 
 	if (!sk || !ONE_OF(common->skc_state & 31, CONNECTED) || sk->sk_protocol != IPPROTO_TCP)
 		return NULL;
-	net = common->skc_net.net;
 	put_address(&flow->local, common, common->skc_rcv_saddr, &common->skc_v6_rcv_saddr);
 	put_address(&flow->remote, common, common->skc_daddr, &common->skc_v6_daddr);
 	flow->local_port = common->skc_num;
@@ -670,10 +678,10 @@ static __always_inline void *flow_of_socket(const struct sk_buff *skb, struct fl
 	return is_ours(net, false) ? (void *)&flows : (void *)&flows_elsewhere;
 }
 
-static __always_inline void see_astray(struct fate *fate, const struct sk_buff *skb, enum kind kind)
+static __always_inline void see_astray(struct fate *fate, const struct sock *sk, enum kind kind)
 {
 	__u16 *count = kind == UNROUTED ? &fate->unrouted : &fate->discarded;
-	const struct tcp_sock *tp = (const void *)skb->sk;
+	const struct tcp_sock *tp = (const void *)sk;
 	__u32 heard = 0;
 
 	if (!tp)
@@ -691,7 +699,14 @@ SEC("tp_btf/kfree_skb")
 int see_drop(__u64 *ctx)
 {
 	const struct sk_buff *skb = (const void *)ctx[0];
-	enum kind kind = kind_of(skb, (__u32)ctx[2]);
+	const struct sock *sk = skb->sk;
+	const struct dropped packet = {
+		.skb = skb,
+		.device = skb->dev,
+		.sk = sk,
+		.net = sk ? sk->__sk_common.skc_net.net : NULL,
+	};
+	enum kind kind = kind_of(&packet, (__u32)ctx[2]);
 	bool astray = kind == UNROUTED || kind == DISCARDED; /* of these the socket is known, if not the headers */
 	struct flow flow = {};
 	struct fate *fate;
@@ -700,7 +715,7 @@ int see_drop(__u64 *ctx)
 
 	if (kind == NO_MATTER)
 		return 0;
-	map = astray ? flow_of_socket(skb, &flow) : flow_of(skb, &flow, &flags);
+	map = astray ? flow_of_socket(&packet, &flow) : flow_of(&packet, &flow, &flags);
 	if (!map || flags & SYN)
 		return 0;
 	fate = bpf_map_lookup_elem(map, &flow);
@@ -718,7 +733,7 @@ int see_drop(__u64 *ctx)
 			return 0;
 	}
 	if (astray)
-		see_astray(fate, skb, kind);
+		see_astray(fate, packet.sk, kind);
 	else
 		fate->dropped_at = now();
 	if (kind == BY_FIREWALL && fate->dropped_by_firewall < 0xffff)
@@ -751,8 +766,8 @@ static __always_inline void tell_closer(struct closer *closer)
 	closer->pid = bpf_get_current_pid_tgid() >> 32;
 	closer->exiting = !!(task->flags & PF_EXITING);
 	closer->signal = closer->exiting ? task->exit_code & 127 : 0;
-	closer->out_of_memory = task->signal->oom_mm != NULL;
-	bpf_probe_read_kernel_str(closer->name, NAME, task->group_leader->comm);
+	closer->out_of_memory = BPF_CORE_READ(task, signal, oom_mm) != NULL;
+	BPF_CORE_READ_STR_INTO(&closer->name, task, group_leader, comm);
 }
 
 /* At a program's close; the rest of it may come when nobody knows any more who it was. */

@@ -24,7 +24,7 @@ static __always_inline bool is_worker(const struct task_struct *task)
 	union name name = {};
 	__u32 capabilities = 0;
 
-	bpf_probe_read_kernel_str(name.text, sizeof(name.text), task->group_leader->comm);
+	BPF_CORE_READ_STR_INTO(&name.text, task, group_leader, comm);
 	if (name.words[0] != ours.words[0] || name.words[1] != ours.words[1])
 		return false;
 	cred = BPF_CORE_READ(task, real_cred);
