@@ -17,9 +17,11 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
     """The entry point; the system's files and commands are looked for below `root`."""
     command = parser()
     options = command.parse_args(argv)
+    gc.disable()  # what is loaded stays: it need not be looked through again and again, and twice at the end
     from keepaliveD.cli import living  # a wrong option and --help need nothing of it
 
-    gc.freeze()  # what is loaded stays: it need not be looked through again and again, and twice at the end
+    gc.freeze()
+    gc.enable()
     return arguments.run(command.prog, lambda: living.live(options, root))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -139,6 +140,7 @@ class Apart:
 
 
 def _answer(daemon: socket.socket, work: Callable[[], object]) -> None:
+    gc.disable()  # no garbage outlives this process
     try:
         reply = Reply(work())
     except BaseException as error:
