@@ -1,6 +1,6 @@
 """usage: script/torture [--seed SEED] [--short] [KIND]...        (default: the whole of all kinds)
 
-Prints what each kind came to, and ends with status 1 if anything failed.
+Prints what each kind came to, and ends with status 1 if anything failed, or nothing was tried.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> int:
         print(tallies[-1], flush=True)
     print(f"\n{machine()}\n\n{HEADING}")
     print("\n".join(map(str, tallies)))
-    return int(any(tally.failures for tally in tallies))
+    return int(any(tally.failures or not tally.cases for tally in tallies))
 
 
 def machine() -> str:
