@@ -45,6 +45,7 @@ def _run(name: str, module: str, *, catching: bool) -> int:
         from keepaliveD.daemon import signals
 
         os.environ.update(OPENBLAS_NUM_THREADS="1")  # NumPy's; each thread would take memory, for nothing here
+        os.environ.update(PYDANTIC_DISABLE_PLUGINS="__all__")  # of other packages; to look for them takes time
         if catching:
             signals.catch()
     except KeyboardInterrupt:

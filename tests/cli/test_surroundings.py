@@ -134,6 +134,17 @@ def test_a_name_that_the_terminal_has_no_letters_for_is_escaped(tmp_path: Path) 
     assert r"path B\xfcro \u2192 Wien" in done.stdout
 
 
+def test_what_other_packages_would_add_to_pydantic_is_not_loaded(tmp_path: Path) -> None:
+    (tmp_path / "plugin.py").write_text("raise SystemExit('it was loaded')\n", encoding="ascii")
+    about = tmp_path / "plugin-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1\n", encoding="ascii")
+    (about / "entry_points.txt").write_text("[pydantic]\nplugin = plugin:plugin\n", encoding="ascii")
+    done = control(*CHECK, PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("valid: ")
+
+
 @pytest.fixture
 def locked() -> Iterator[Path]:
     """A directory that may not be searched, by a user without privilege."""
