@@ -18,6 +18,7 @@ from keepaliveD.daemon.deaths import DeathSource
 from keepaliveD.daemon.neighbour import showing
 from keepaliveD.daemon.process import Process, raise_descriptor_limit
 from keepaliveD.daemon.sources import EventSource
+from keepaliveD.daemon.view import View
 from keepaliveD.log.entries import WARNING, Entry
 from keepaliveD.log.journal import JournaldLog, Log, never_waiting, open_log
 from keepaliveD.log.kept import KeepingLog
@@ -57,7 +58,7 @@ def _log(options: argparse.Namespace) -> Log:
 
 def _run(options: argparse.Namespace, platform: Platform, records: Records | None, log: Log) -> None:
     with contextlib.ExitStack() as stack:
-        control = None if options.once or records is None else _control(lambda: daemon, log)
+        control = None if options.once or records is None else _control(lambda: daemon.view, log)
         if control:
             stack.callback(control.close)
             log = _monitored(log, control)
@@ -79,7 +80,7 @@ def _run(options: argparse.Namespace, platform: Platform, records: Records | Non
         daemon.run()
 
 
-def _control(host: Callable[[], Daemon], log: Log) -> Control | None:
+def _control(host: Callable[[], View], log: Log) -> Control | None:
     """Open the control socket in the directory that the service manager has made for it, if it has."""
     directory = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     if not directory or not hasattr(selectors, "EpollSelector"):

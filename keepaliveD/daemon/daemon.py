@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -15,14 +13,14 @@ from keepaliveD.daemon.deaths import DeathSource
 from keepaliveD.daemon.loop import Loop, Waits
 from keepaliveD.daemon.memory import give_back
 from keepaliveD.daemon.perform import Performer
-from keepaliveD.daemon.settings import SystemSettings, settings
+from keepaliveD.daemon.settings import SystemSettings
+from keepaliveD.daemon.view import View
 from keepaliveD.log import entries
 from keepaliveD.log.journal import Log
 from keepaliveD.model.actions import (
     AdmitReaders,
     Answer,
     ArmAtConnect,
-    Because,
     DisarmAll,
     EndAtConnect,
     ListOldServices,
@@ -36,39 +34,30 @@ from keepaliveD.model.actions import (
     RestoreSettings,
     ScanSockets,
     SeeLastDeaths,
-    SetSystemKeepalive,
     ShowAtRisk,
     TidyArmingRecord,
     WatchDeaths,
 )
 from keepaliveD.model.autopsy import NOT_SEEN
-from keepaliveD.model.connections import Connection, Counts
+from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Refusal, StateError
 from keepaliveD.model.events import BegunAtConnect, Done, Event, Loaded, Opened, Scanned, SettingsRead, Start
 from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import (
     ReportDamaged,
-    ReportDrift,
     ReportOldServices,
-    ReportRewriter,
     ReportUnseenDeaths,
 )
 from keepaliveD.model.rules import Rules, Watching
-from keepaliveD.model.snapshot import Ended, LastScan, Setting, Snapshot, Totals, Tried
 from keepaliveD.model.sockets import Column
-from keepaliveD.model.status import Status
 from keepaliveD.platforms.base import DeathWatch, Platform, Tuner
 from keepaliveD.platforms.requests import Open, Steps, find_owners, scan
-from keepaliveD.policy.answers.listing import Listed, Lister
 from keepaliveD.policy.arming.connect import plan
 from keepaliveD.policy.decider import Decider
 from keepaliveD.policy.verdicts.activity import nothing_known
 from keepaliveD.policy.verdicts.judge import judge
-from keepaliveD.policy.verdicts.totals import totals
 from keepaliveD.records.both import Records
 from keepaliveD.records.settings import SettingsRecord
-
-KEPT = "a stricter time is kept (keepalive.keep_stricter)"
 
 Show = Callable[[Sequence[Connection]], None]
 
@@ -137,13 +126,10 @@ class Daemon:
         self._deaths = deaths
         self._show = show
         self._clients = clients or Nobody()
-        self._lister = Lister()
         self._performer = Performer(platform, records)
         self._slept = outside.slept()
-        self._began = outside.now()
-        self._tried = Tried()
-        self._totals = Totals()  # of the last scan, once somebody has asked
         self.decider = Decider(rules(config, platform), once=show is not None, dry_run=records is None)
+        self.view = View(self.decider, self._performer, platform, records, outside.now)
 
     def run(self) -> None:
         """Run until a signal ends it, and restore the settings whatever ends it.
@@ -159,7 +145,7 @@ class Daemon:
 
     def log(self, outcome: Outcome) -> None:
         """Log this outcome."""
-        self._tried = self._tried._replace(drifts=self._tried.drifts + _drifts(outcome))
+        self.view.count_drifts(outcome)
         for entry in entries.of(outcome):
             self._log(entry)
 
@@ -234,7 +220,7 @@ class Daemon:
         began = self._outside.now()
         table = yield from scan(began)
         took = self._outside.now() - began
-        self._tried = self._tried._replace(scans=self._tried.scans + 1, scanning=self._tried.scanning + took)
+        self.view.count_scan(took)
         asleep, self._slept = self._outside.slept() - self._slept, self._outside.slept()
         table = dataclasses.replace(table, reading=took, asleep=asleep)
         damaged = self._keep_damaged_aside()
@@ -340,79 +326,8 @@ class Daemon:
         if self._show:
             self._show(found)
 
-    def snapshot(self) -> Snapshot:
-        """Return how the daemon is now, for whoever asks. It waits for nothing."""
-        now, table, status = self._outside.now(), self.decider.judgement.table, self.decider.status
-        if self._totals.taken_at != table.taken_at:
-            self._totals = totals(self.decider.judgement)
-        rules, age = self.decider.rules, now - self.decider.judgement.forecast.now
-        record = self._records.settings if self._records else None
-        scan = LastScan(now - table.read_by, table.reading, rules.interval) if table.engine_description else None
-        return Snapshot(
-            pid=os.getpid(),
-            running=now - self._began,
-            applied=rules.keepalive is not None,
-            settings=tuple(_noted(one, status) for one in settings(rules.wanted, self._platform.tuner, record)),
-            engine=table.engine_description,
-            unseen=self.decider.unseen,
-            counts=status.counts,
-            scan=scan,
-            results=status.results,
-            tally=status.tally,
-            problems=_problems(status, rules),
-            paths=tuple(self.decider.ended.paths),
-            findings=tuple(self.decider.ended.findings),
-            by_route=tuple(self.decider.ended.by_route),
-            at_risk=tuple(dataclasses.replace(one, left=one.left - age) for one in self.decider.at_risk),
-            restores=rules.restore_on_stop,
-            now=time.time(),
-            totals=self._totals,
-            tried=self._tried,
-            probes_sent=self._platform.probes_sent(),
-            unwatched=table.unwatched,
-            netns=self._performer.netns,
-        )
-
-    def listed(self) -> Listed:
-        """Return the last scan, for whoever lists its connections. It waits for nothing."""
-        units = self.decider.ended.units if self.decider.rules.autopsy else None
-        return self._lister.listed(self.decider.judgement, units, self._outside.now())
-
-    def namespaces(self) -> Sequence[tuple[int, Counts]]:
-        """Return the network namespaces of the last scan, by inode."""
-        return self._lister.namespaces(self.decider.judgement)
-
-    def ended(self) -> Ended:
-        """Return what is kept of connections that ended, for whoever asks."""
-        return Ended(self._outside.now(), self.decider.status.tally, tuple(self.decider.ended.latest))
-
     def _status(self) -> str:
         return f"STATUS={entries.status_line(self.decider.status)}"
-
-
-def _problems(status: Status, rules: Rules) -> tuple[str, ...]:
-    complaint = status.complaint.removesuffix("; ")
-    refused = dict.fromkeys(status.refused.values())  # one reason may be that of several settings
-    return tuple(filter(None, (complaint, status.blind, status.suspended, *status.troubles, *refused, *rules.doubts)))
-
-
-def _noted(one: Setting, status: Status) -> Setting:
-    """Return the setting with the reason why something else stands than is wanted, where that is known."""
-    if one.name in status.refused:
-        return one._replace(note="cannot be set")
-    return one._replace(note=KEPT) if one.stands is not None and one.stands == status.kept.get(one.name) else one
-
-
-def _drifts(outcome: Outcome) -> int:
-    """Return how many settings this outcome tells of that someone else has changed: each change counts once."""
-    match outcome.action:
-        case SetSystemKeepalive(found=found, because=Because.DRIFT) if outcome.refused is None:
-            return len(found)
-        case ReportDrift(found=found):
-            return len(found)
-        case ReportRewriter(repeats=repeats, reapplied=False):
-            return sum(repeat.count for repeat in repeats.values())
-    return 0
 
 
 def rules(config: Config, platform: Platform) -> Rules:

@@ -249,7 +249,7 @@ def test_arming_that_was_refused_is_tried_again_and_meanwhile_the_status_says_so
     stage.config = dataclasses.replace(stage.config, interval=15.0)
     problems: list[tuple[str, ...]] = []
     daemon = stage.daemon()
-    stage.script = [lambda: problems.append(daemon.snapshot().problems), allow, *[None] * pauses]
+    stage.script = [lambda: problems.append(daemon.view.snapshot().problems), allow, *[None] * pauses]
     daemon.run()
     assert f"arming suspended for 0s: {refusal}" in problems[0]
     assert stage.events().count("refused") == 1
@@ -771,7 +771,7 @@ def test_damaged_records_are_problems_that_the_status_shows(stage: Stage) -> Non
     settings.write_bytes(b"\xff\n")
     seen: list[tuple[str, ...]] = []
     daemon = stage.daemon()
-    stage.script = [lambda: seen.append(daemon.snapshot().problems)]
+    stage.script = [lambda: seen.append(daemon.view.snapshot().problems)]
     daemon.run()
     assert [line.partition(": ")[0] for line in seen[0]] == [str(settings), f"{stage.directory}/armed.damaged"]
 

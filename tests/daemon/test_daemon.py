@@ -167,7 +167,7 @@ def test_each_change_by_somebody_else_counts_once_and_so_does_each_scan(stage: S
         return lambda: stage.tuner.values.update(time=value)
 
     daemon = stage.daemon()
-    stage.script = [change(300), None, change(400), *[None] * 10, lambda: seen.append(daemon.snapshot().tried)]
+    stage.script = [change(300), None, change(400), *[None] * 10, lambda: seen.append(daemon.view.snapshot().tried)]
     with stage.settings_record().locked():
         daemon.run()
     assert [tried.drifts for tried in seen] == [2]
@@ -178,7 +178,7 @@ def asked(stage: Stage, *happenings: Callable[[], None]) -> Snapshot:
     """How the daemon is after this, and a scan each."""
     seen: list[Snapshot] = []
     daemon = stage.daemon()
-    stage.script = [*happenings, None, lambda: seen.append(daemon.snapshot())]
+    stage.script = [*happenings, None, lambda: seen.append(daemon.view.snapshot())]
     with stage.settings_record().locked():
         daemon.run()
     return seen[0]

@@ -221,7 +221,7 @@ def test_an_autopsy_that_is_switched_off_is_why_no_end_is_seen(stage: Stage, tmp
     file = tmp_path / "config.toml"
     file.write_text("[autopsy]\nenabled = false")
     stage.config = load(file)
-    assert stage.start().snapshot().unseen == "ends of connections are not seen: autopsy.enabled = false"
+    assert stage.start().view.snapshot().unseen == "ends of connections are not seen: autopsy.enabled = false"
 
 
 class Clock:
