@@ -31,7 +31,8 @@ def parser() -> argparse.ArgumentParser:
         prog="tcp-keepalived",
         description="Keep firewalls from forgetting idle TCP connections: apply the system's keepalive settings, "
         "watch every TCP socket, and warn before a connection expires.",
-        epilog="SIGHUP reloads the configuration; SIGTERM and SIGINT stop the daemon and restore the settings found.",
+        epilog="SIGHUP reloads the configuration; SIGTERM and SIGINT stop the daemon, which then restores the settings "
+        "found, unless keepalive.restore_on_stop is false.",
     )
     arguments.add_config(parser, str(DEFAULT_FILE))
     arguments.add_state(parser, arguments.state_directory(), "%(default)s")
