@@ -234,11 +234,12 @@ def test_the_daemon_says_the_same_without_a_scan_of_ones_own(rig: Rig, tmp_path:
     running = home.daemon(rig.client, through=("env", f"RUNTIME_DIRECTORY={tmp_path}"))
     with program(rig, keepalive=7) as one, program(rig) as other, running as daemon:
         ask(tmp_path / "control", "Scan", patience=SOON)
-        words = ("why", one.endpoints["KEEPALIVE_REMOTE_ADDRESS"], f"--state-dir={home.state}")
-        of_host = rig.client.run("env", f"RUNTIME_DIRECTORY={tmp_path}", *TRACED, *words)
-        assert not re.search(r"\| +(numpy|pydantic)$", of_host.stderr, re.MULTILINE)
-        ports = {int(port) for port in re.findall(r":([0-9]+) -> ", of_host.stdout)}
-        assert ports == {each.endpoints["KEEPALIVE_LOCAL_PORT"] for each in (one, other)}, of_host
+        for end in ("LOCAL", "REMOTE"):
+            words = ("why", one.endpoints[f"KEEPALIVE_{end}_ADDRESS"], f"--state-dir={home.state}")
+            of_host = rig.client.run("env", f"RUNTIME_DIRECTORY={tmp_path}", *TRACED, *words)
+            assert not re.search(r"\| +(numpy|pydantic)$", of_host.stderr, re.MULTILINE)
+            ports = {int(port) for port in re.findall(r":([0-9]+) -> ", of_host.stdout)}
+            assert ports == {each.endpoints["KEEPALIVE_LOCAL_PORT"] for each in (one, other)}, of_host
         for asked in (one, other):
             local = asked.endpoints["KEEPALIVE_LOCAL_ADDRESS"], asked.endpoints["KEEPALIVE_LOCAL_PORT"]
             shown = rig.client.run("ss", "-tneH", "sport", "=", f":{local[1]}").stdout

@@ -98,7 +98,7 @@ def _wanted(target: str, root: Path, control: Path) -> Iterator[dict[str, Any]]:
         if len(target) <= named.LONGEST_COOKIE and int(target) <= named.MAX_COOKIE:
             yield {"cookies": [int(target)]}
     elif host := named.host(target):
-        yield {"cookies": _with_peer(host, control)}
+        yield {"cookies": _with_end(host, control)}
     elif named.PORT.search(target):
         addresses, port = named.endpoint(target)
         yield {"ends": [{"address": str(ipaddress.IPv6Address(each)), "port": port} for each in addresses]}
@@ -109,13 +109,13 @@ def _wanted(target: str, root: Path, control: Path) -> Iterator[dict[str, Any]]:
         yield {"inodes": _sockets(root, _processes(root, target))}
 
 
-def _with_peer(host: str, control: Path) -> list[int]:
-    """Return the cookies of the connections with this peer, that of no socket where there are none.
+def _with_end(host: str, control: Path) -> list[int]:
+    """Return the cookies of the connections that this host is an end of, that of no socket where there are none.
 
     Return nothing where there are too many. Raises as `every` does.
     """
-    peer = str(ipaddress.ip_network(host.partition("%")[0]))
-    answers = every(control, "ListConnections", {"peers": [peer]})
+    address = str(ipaddress.ip_network(host.partition("%")[0]))
+    answers = every(control, "ListConnections", {"addresses": [address]})
     cookies = [one["cookie"] for answer in answers for one in answer["connections"]]
     return (cookies or [NO_SOCKET]) if len(cookies) <= MOST_INODES else []
 

@@ -146,13 +146,15 @@ type Connection (
 
 # List the connections of the last scan, which ended so many seconds ago; call it with more. Each reply has some of
 # them, in the order of their cookies, and the last one may have none. Of an owner only the unit is known here.
-# units and paths are patterns; peers are addresses or networks; of several values of one filter any counts. A filter
-# has at most 16 values, of at most 256 characters each, and its patterns with * ? or [ have 256 characters together.
+# units and paths are patterns; peers, and addresses of either end, are addresses or networks; of several values of one
+# filter any counts. A filter has at most 16 values, of at most 256 characters each, and its patterns with * ? or [ have
+# 256 characters together.
 method ListConnections(
   units: ?[]string,
   verdicts: ?[]string,
   paths: ?[]string,
   peers: ?[]string,
+  addresses: ?[]string,
   ports: ?[]int,
   users: ?[]int,
   namespaces: ?[]int

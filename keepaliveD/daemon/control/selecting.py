@@ -13,10 +13,10 @@ from keepaliveD.config.units import with_suffix
 from keepaliveD.daemon.control.varlink import Parameters, invalid
 from keepaliveD.model.patterns import Patterns, has_wildcards
 from keepaliveD.model.plain import VERDICTS
-from keepaliveD.model.rules import ArmAction, ArmRule
+from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork
 from keepaliveD.policy.answers.listing import Selection
 
-FILTERS = dict.fromkeys(("units", "verdicts", "paths", "peers", "ports", "users", "namespaces"), list)
+FILTERS = dict.fromkeys(("units", "verdicts", "paths", "peers", "addresses", "ports", "users", "namespaces"), list)
 MOST = 16  # values of a filter
 LONGEST = 256  # characters of one, and of all patterns with wildcards of a filter: each is held against many names
 MAX_PORT = 65535
@@ -44,7 +44,7 @@ def selection(parameters: Parameters) -> Selection:
         1,
         1,
         verdicts=values("verdicts", str, VERDICTS.__getitem__),
-        networks=values("peers", str, lambda text: ipaddress.ip_network(text, strict=False)),
+        networks=values("peers", str, _network),
         ports=values("ports", int, lambda number: _at_most(MAX_PORT, number)),
         users=values("users", int, lambda number: _at_most(MAX_NUMBER, number)),
     )
@@ -53,6 +53,7 @@ def selection(parameters: Parameters) -> Selection:
         values("namespaces", int, lambda number: _at_most(MAX_NUMBER, number)),
         Patterns(map(with_suffix, short("units", values("units", str, str)))),
         Patterns(short("paths", values("paths", str, str))),
+        values("addresses", str, _network),
     )
 
 
@@ -61,6 +62,10 @@ def short(name: str, patterns: Sequence[str]) -> Sequence[str]:
     if sum(map(len, filter(has_wildcards, patterns))) > LONGEST:
         raise invalid(name)
     return patterns
+
+
+def _network(text: str) -> IPNetwork:
+    return ipaddress.ip_network(text, strict=False)
 
 
 def _at_most(most: int, number: int) -> int:

@@ -14,11 +14,12 @@ import numpy as np
 from keepaliveD.model.connections import Connection, Counts, Owner, Verdict
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.patterns import Patterns
-from keepaliveD.model.rules import ArmRule
+from keepaliveD.model.rules import ArmRule, IPNetwork
 from keepaliveD.model.sockets import Bools, Column, Indices
 from keepaliveD.policy.arming.arming import concerned
 from keepaliveD.policy.verdicts.connections import connections
 from keepaliveD.policy.verdicts.judge import Judgement
+from keepaliveD.policy.verdicts.paths import in_network
 
 FEW = 64  # rows that are looked at in one go
 
@@ -39,6 +40,8 @@ class Listed:
 class Selection(NamedTuple):
     """Which connections are wanted: those that a rule would match, and of these namespaces, units and paths, or of any.
 
+    Of `addresses` any may be that of either end.
+
     The rule has no patterns: those of a rule are kept as regular expressions for good, and anybody may send others.
     """
 
@@ -46,6 +49,7 @@ class Selection(NamedTuple):
     namespaces: Sequence[int]
     units: Patterns
     paths: Patterns
+    addresses: Sequence[IPNetwork]
 
 
 class Page(NamedTuple):
@@ -88,6 +92,10 @@ def page(listed: Listed, wanted: Selection, after: int | None) -> Page:
     chosen &= concerned(judgement, wanted.rule, rows)
     if wanted.namespaces:
         chosen &= np.isin(judgement.table.sockets["netns"][rows], wanted.namespaces)
+    if wanted.addresses:
+        sockets = judgement.table.sockets.select(rows)
+        ends = [in_network(sockets, each, end) for each in wanted.addresses for end in ("local", "remote")]
+        chosen &= np.any(ends, axis=0)
     if wanted.paths:
         names = [each.name for each in judgement.assigned.paths]
         chosen &= _among(wanted.paths, judgement.assigned.index[rows], names.__getitem__)

@@ -95,12 +95,12 @@ def _concerned(table: SocketTable, path: Path, network: IPNetwork | None) -> Boo
     return found
 
 
-def in_network(sockets: Sockets | Column, network: IPNetwork) -> Bools:
-    """Return which sockets have a peer in the network; IPv4 networks also match v4-mapped peers."""
+def in_network(sockets: Sockets | Column, network: IPNetwork, end: str = "remote") -> Bools:
+    """Return which sockets have a peer in the network, or this `end`; IPv4 networks also match v4-mapped addresses."""
     value, mask = _as_mapped(network)
-    found = _begins_with(sockets["remote_high"], value >> 64, mask >> 64)
+    found = _begins_with(sockets[f"{end}_high"], value >> 64, mask >> 64)
     if mask & LOW_HALF:
-        found &= _begins_with(sockets["remote_low"], value & LOW_HALF, mask & LOW_HALF)
+        found &= _begins_with(sockets[f"{end}_low"], value & LOW_HALF, mask & LOW_HALF)
     return found
 
 
