@@ -21,7 +21,7 @@ PATIENCE = 5.0  # seconds for that proof
 MOST_REPORTED = 10  # refusals that are reported: anybody may ask for more
 TESTED = 30.0  # seconds after its silence in which a connection surely is tested, unless the path is down
 SPARE = 60.0  # seconds that a connection is kept longer than it was asked for
-LOOK = 1.0  # seconds between two looks whether the other end has closed
+LOOK = 1.0  # seconds at least between two looks whether the other end has closed
 
 
 def bound(port: int) -> socket.socket:
@@ -186,3 +186,15 @@ class Listener:
             if connection.ended():
                 raise ConnectionAbortedError
             await asyncio.sleep(min(LOOK, left))
+            await _arrival(connection.sock, until)
+
+
+async def _arrival(sock: socket.socket, until: float) -> None:
+    """Wait until something has arrived, the end of a connection included, or the time is over."""
+    loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sock, arrived.set)
+    try:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(arrived.wait(), max(0.0, until - time.monotonic()))
+    finally:
+        loop.remove_reader(sock)

@@ -77,6 +77,31 @@ def test_what_was_tested_makes_room_for_another_measurement(monkeypatch: pytest.
     assert served(work) == []
 
 
+def test_a_connection_is_looked_at_when_something_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of quiet ones were looked at each second."""
+    monkeypatch.setattr(module, "LOOK", 0.01)
+    looks: list[Connection] = []
+    ended = Connection.ended
+
+    def look(connection: Connection) -> bool:
+        looks.append(connection)
+        return ended(connection)
+
+    monkeypatch.setattr(Connection, "ended", look)
+
+    async def work(target: Target) -> None:
+        (quiet,) = await held(target, HOUR, 1)
+        await asyncio.sleep(0.1)
+        looks.clear()
+        await asyncio.sleep(0.3)
+        assert looks == []
+        quiet.close()
+        while not looks:
+            await asyncio.sleep(0.01)
+
+    served(work)
+
+
 def test_a_listener_that_is_full_of_tests_says_so_at_both_ends() -> None:
     """It said "does keepalivectl measure --listen run there?"."""
 
