@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 from collections.abc import Generator
@@ -124,6 +125,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if left_out and _needs_kernel(collection_path) else None
 
 
+@functools.cache
+def _file(path: Path) -> str:
+    """How this page names a file."""
+    return str(path.relative_to(TESTS))
+
+
+@functools.cache
 def _needs_kernel(path: Path) -> bool:
     """Whether the tests below this path need a kernel: the real one, as root, or one that programs emulate."""
     first, second, *_ = (*path.relative_to(TESTS).parts, "", "")
@@ -132,7 +140,7 @@ def _needs_kernel(path: Path) -> bool:
 
 def _turn(item: pytest.Item) -> tuple[int, ...]:
     """What orders tests that have no group, and groups that have equally many; xdist begins with the largest."""
-    file = str(item.path.relative_to(TESTS))
+    file = _file(item.path)
     waits = WAITING.index(file) if file in WAITING else len(WAITING)
     return (waits, *(item.get_closest_marker(mark) is None for mark in ("long", "kernel")))
 
@@ -141,7 +149,7 @@ def _group(item: pytest.Item) -> str:
     """The name of the tests that share a fixture of their module (a booted machine, a night) with this one, if any."""
     if not isinstance(item, pytest.Function):
         return ""
-    file = str(item.path.relative_to(TESTS))
+    file = _file(item.path)
     scopes = {name: definitions[-1].scope for name, definitions in item._fixtureinfo.name2fixturedefs.items()}
     indices = item.callspec.indices if hasattr(item, "callspec") else {}
     if file in ARM_EVERYWHERE:
