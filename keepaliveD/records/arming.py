@@ -20,7 +20,7 @@ from typing import TextIO
 
 import numpy as np
 
-from keepaliveD.model.errors import Busy, NotPermitted, Refusal, StateError
+from keepaliveD.model.errors import Busy, NotPermitted, Refusal, StateError, remedy
 from keepaliveD.model.results import Armed, Entry, PutBack
 from keepaliveD.model.sockets import Bools, Column
 from keepaliveD.policy.arming.choices import Recorded
@@ -363,7 +363,7 @@ class ArmingRecord:
     def _refusal(self, error: OSError, verb: str) -> Refusal:
         if isinstance(error, BlockingIOError):
             return Busy(f"{self._file}: {error.strerror}; no socket is touched without the arming record")
-        problem = f"{self._file}: cannot be {verb}: {error.strerror}"
+        problem = f"{self._file}: cannot be {verb}: {error.strerror}{remedy(error)}"
         if error.errno in (errno.EACCES, errno.EPERM):
             return NotPermitted(f"{problem}; {permitting(error, self._file, verb)}")
         return StateError(f"{problem}; no socket is touched without the arming record")

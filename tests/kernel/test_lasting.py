@@ -318,7 +318,9 @@ def test_a_moment_without_descriptors_is_no_choice_of_anybodys(tmp_path: Path) -
             assert settings(sock) == BARE
         daemon.expect("armed", **near_end(sock))
         assert settings(sock).on
-        assert not daemon.heard("unarmed", "refused")
+        assert not daemon.heard("unarmed")
+        for refused in daemon.heard("refused"):
+            assert "raise the limit of open files" in str(refused["MESSAGE"])
 
 
 @contextlib.contextmanager
