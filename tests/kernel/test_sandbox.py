@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.filters import allowed
-from tests.support.loopback import Host, forgetful, near_end
+from tests.support.loopback import LASTING, Host, forgetful, near_end
 from tests.support.patience import SOON
 from tests.support.processes import ENABLE
 from tests.support.rig import DIE_WITH_US, TIME
@@ -28,6 +28,7 @@ DANGEROUS = {
     *("io_uring_setup", "io_uring_enter", "io_uring_register", "io_setup", "add_key", "keyctl", "mount", "unshare"),
     *("open_by_handle_at", "setuid", "mknod"),
 }
+MANY = 300  # connections: what a scan finds is then sent in shared memory, by sendmsg(2)
 BY_INTERFACE = '[[path]]\nname = "nowhere"\ninterface = "nowhere0"\ntimeout = "5min"\n'
 
 
@@ -47,6 +48,8 @@ def test_whatever_the_daemon_calls_is_allowed(host: Host, engine: str, drop_ins:
     text = forgetful(ENABLE, apply=True).replace('"netlink"', f'"{engine}"').replace('"own"', '"all"') + BY_INTERFACE
     text = text.replace("[keepalive]", "[keepalive]\ndisarm_on_stop = true", 1)
     sock = host.connection()
+    for _ in range(MANY):
+        host.connect(LASTING)
     with host.daemon(text, through=("strace", "-f", "-qq", f"--output={trace}", *DIE_WITH_US)) as daemon:
         (traced,) = children(daemon.pid)
         daemon.expect("armed", **near_end(sock))

@@ -47,7 +47,8 @@ def _keep_only(descriptor: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)  # there is room for it now, even where the daemon has used up its limit
     for standard in range(STANDARD):
         os.dup2(null, standard)
-    os.close(null)
+    if null >= STANDARD:
+        os.close(null)
 
 
 def _control(option: int, value: int | bytes) -> None:

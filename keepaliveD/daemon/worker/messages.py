@@ -17,7 +17,7 @@ from typing import Any
 
 HEADER = struct.Struct("=QQ")  # octets of the pickle; how many arrays follow it, their sizes first
 SIZE = struct.Struct("=Q")
-SMALL = 1 << 16  # octets of arrays that are copied: shared memory costs each end two descriptors, if it has them left
+SMALL = 1 << 14  # octets of arrays that are copied: shared memory costs each end two descriptors, if it has them left
 
 
 def pack(message: object) -> memoryview:
