@@ -214,7 +214,7 @@ def _what_happens(one: Connection) -> str:
         case Verdict.SAFE:
             said = f"the next packet leaves in {due}; without one the path would forget this connection in {left}."
         case Verdict.LATE if one.due is Due.END:
-            gone = "it is gone, or the path has forgotten this connection"
+            gone = "it is gone, the path has forgotten this connection, or the way is down"
             said = f"the peer answers nothing: {gone}. It ends in {due}."
         case Verdict.LATE:
             said = f"the path forgets this connection in {left}, before the next packet leaves, in {due}."

@@ -93,8 +93,8 @@ def test_a_connection_at_risk_only_by_evidence_is_not_armed_and_the_page_says_wh
         ),
         (
             {"verdict": Verdict.LATE, "due": Due.END, "due_in": 5.0, "confirmed": False},
-            "LATE: the peer answers nothing: it is gone, or the path has forgotten this connection. It ends in 5s. "
-            "(Likely, not certain.)",
+            "LATE: the peer answers nothing: it is gone, the path has forgotten this connection, or the way is down. "
+            "It ends in 5s. (Likely, not certain.)",
         ),
         (
             {"verdict": Verdict.CUT, "left": -12.0},
