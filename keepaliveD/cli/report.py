@@ -45,7 +45,4 @@ def _fit(config: Config, path: Path) -> str:
         return f"forgets after {span(path.timeout)} without data ({path.origin}): keepalive does not help"
     probes = probes_before(config.keepalive, path.timeout)
     before = f"{probes:.0f} probe{'' if probes == 1 else 's'} before that"
-    if (armed := rules.probes_of_rules(config, path)) - {probes}:
-        numbers = " to ".join(f"{number:.0f}" for number in sorted({min(armed), max(armed)}))
-        before += f", {numbers} where a rule arms with times of its own"
     return f"forgets after {span(path.timeout)} ({path.origin}): {before}"

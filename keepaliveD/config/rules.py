@@ -222,19 +222,6 @@ def is_armed(config: Config, path: Path) -> bool:
     )
 
 
-def probes_of_rules(config: Config, path: Path) -> set[float]:
-    """Return how many probes leave in time on this path by the rules that arm there with times of their own."""
-    elsewhere = [network for each in config.paths if each is not path and not each.ports for network in each.networks]
-    return {
-        probes_before(keepalive, path.timeout)
-        for rule in config.arm
-        if rule.action is not ArmAction.OBSERVE
-        and _may_concern(rule, path)
-        and (path.networks or not rule.networks or not all(_is_within(each, elsewhere) for each in rule.networks))
-        and (keepalive := times(rule, path.timeout)) != config.keepalive
-    }
-
-
 def _is_within(network: IPNetwork, others: Sequence[IPNetwork]) -> bool:
     return any(each.overlaps(network) and each.prefixlen <= network.prefixlen for each in others)
 

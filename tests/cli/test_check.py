@@ -120,49 +120,6 @@ def test_every_path_is_reported_with_its_origin_and_the_probes_that_fit(
     ]
 
 
-def test_the_probes_of_rules_that_set_times_of_their_own_on_a_path_are_counted_too(
-    file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Not on other paths than those that the rules may concern, nor where they are as many as by the system's times."""
-    status, out, _ = check(
-        file,
-        """
-        [[path]]
-        name = "office"
-        networks = ["10.0.0.0/8"]
-        timeout = "4min"
-        [[path]]
-        name = "slow"
-        networks = ["192.0.2.0/24"]
-        timeout = "205s"
-        [[arm]]
-        networks = ["10.0.0.0/8"]
-        action = "enable"
-        idle = "30s"
-        interval = "10s"
-        probes = 6
-        [[arm]]
-        networks = ["10.1.0.0/16", "192.0.2.0/24"]
-        action = "rearm"
-        idle = "100s"
-        interval = "50s"
-        probes = 9
-        [[arm]]
-        path = ["office"]
-        action = "observe"
-        """,
-        capsys,
-    )
-    assert status == Exit.OK
-    assert [line for line in out if line.startswith("path ")] == [
-        "path default  forgets after 4min (guess: watch.default_timeout): 2 probes before that",
-        f"path office   forgets after 4min (configured in {file}): 2 probes before that, "
-        "3 to 6 where a rule arms with times of its own",
-        f"path slow     forgets after 3min 25s (configured in {file}): 1 probe before that, "
-        "2 where a rule arms with times of its own",
-    ]
-
-
 def test_a_path_that_is_more_hurried_than_the_watch_is_a_warning(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
