@@ -412,7 +412,10 @@ def test_more_sockets_than_are_read_at_once_are_all_read(engine: Callable[..., E
 
 
 @since(WALK)
-@pytest.mark.parametrize("hindered", ["by nothing", "by having one processor", "by want of memory"])
+@pytest.mark.parametrize(
+    "hindered",
+    ["by nothing", "by having one processor", "by want of memory", "by want of threads", "by a thread that dies"],
+)
 def test_two_processors_read_what_one_does_in_the_same_order(hindered: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the order, a scan is compared with the one before."""
     walks: list[Walk] = []
@@ -432,7 +435,18 @@ def test_two_processors_read_what_one_does_in_the_same_order(hindered: str, monk
             assert [reading.read(sockets) for sockets in looks] == 3 * [{}]
             return [sockets["cookie"] for sockets in looks]
 
+    class Dead(Task[bool]):
+        def __init__(self, _: Callable[[], bool]) -> None:
+            if hindered == "by want of threads":
+                raise OSError("can't start new thread")
+            super().__init__(lambda: True)
+
+        def result(self, within: float) -> bool:
+            raise OSError(f"no memory for another thread within {within}")
+
     monkeypatch.setattr(walker, "Walk", Counted)
+    if "thread" in hindered:
+        monkeypatch.setattr(walker, "Task", Dead)
     if hindered == "by having one processor":
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     with Namespace() as home, home.running(sys.executable, HOLD, str(MANY)) as holder:
@@ -442,7 +456,7 @@ def test_two_processors_read_what_one_does_in_the_same_order(hindered: str, monk
         assert len(walks) == 1
         monkeypatch.setattr(walker, "FOR_TWO", MANY)
         by_two = home.inside(read)
-        assert len(walks) == (2 if hindered == "by nothing" else 1)
+        assert len(walks) == (1 if hindered in ("by having one processor", "by want of memory") else 2)
     for cookies in (*by_one, *by_two):
         assert cookies.tolist() == by_one[0].tolist()
         assert len(set(cookies.tolist())) == MANY

@@ -89,11 +89,18 @@ class BpfWalker:
             return self._walk.read(table, buckets, only, sockets)
         half = len(buckets) // 2
         later = Sockets(capacity=self._seen * 9 // 16)  # half of them, and some
-        reading = Task(partial(other.read, table, buckets[half:], only, later))
+        try:
+            reading = Task(partial(other.read, table, buckets[half:], only, later))
+        except OSError:  # no thread can be started
+            return self._walk.read(table, buckets, only, sockets)
         try:
             is_all = self._walk.read(table, buckets[:half], only, sockets)
         finally:
+            reading.wait(PATIENCE)
+        try:
             has_all = reading.result(PATIENCE)
+        except OSError:  # it died before it began
+            has_all = self._walk.read(table, buckets[half:], only, later)
         sockets.append(later)
         return is_all and has_all
 
