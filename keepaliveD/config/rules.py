@@ -11,7 +11,7 @@ from keepaliveD.config.units import SUFFIXES
 from keepaliveD.model.connections import AT_RISK, WhatCounts
 from keepaliveD.model.duration import exact, span
 from keepaliveD.model.keepalive import Keepalive
-from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Path
+from keepaliveD.model.rules import ArmAction, ArmRule, Path
 from keepaliveD.model.text import beginning_of, quoted
 from keepaliveD.policy.arming.arming import times
 from keepaliveD.policy.arming.connect import ConnectPlan, plan
@@ -220,10 +220,6 @@ def is_armed(config: Config, path: Path) -> bool:
         and probes_before(times(rule, path.timeout), path.timeout) >= ENOUGH
         for rule in config.arm
     )
-
-
-def _is_within(network: IPNetwork, others: Sequence[IPNetwork]) -> bool:
-    return any(each.overlaps(network) and each.prefixlen <= network.prefixlen for each in others)
 
 
 def _in_vain(rule: ArmRule, paths: Sequence[Path]) -> Iterator[str]:
