@@ -284,9 +284,10 @@ class Daemon:
         if self._records is None or (only_mine and not len(self._records.arming.armed_here())):
             return []
         try:
-            if not only_mine:  # a reload, or another daemon, may have armed peers that are ignored now
-                yield Open(self.decider.rules.watching._replace(ignore=()))
             self._outside.hurry()
+            if not only_mine:  # a reload, or another daemon, may have armed peers that are ignored now
+                with contextlib.suppress(Refusal):  # then those alone stay armed
+                    yield Open(self.decider.rules.watching._replace(ignore=()))
             table = yield from scan(self._outside.now())
             unknown = [] if only_mine else self._take_over()
             look = judge(table, nothing_known(), self.decider.rules.paths, ())

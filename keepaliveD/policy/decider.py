@@ -66,7 +66,7 @@ from keepaliveD.model.reports import (
 )
 from keepaliveD.model.rules import Rules
 from keepaliveD.model.snapshot import AtRisk
-from keepaliveD.model.sockets import Sockets, SocketTable
+from keepaliveD.model.sockets import Sockets, SocketTable, Switch
 from keepaliveD.model.status import Status
 from keepaliveD.policy.clients import Clients
 from keepaliveD.policy.ended import EndedDecider
@@ -426,6 +426,7 @@ class Decider:
         if self._once or (disarms_all and has_started):
             actions.append(DisarmAll(only_mine=not disarms_all))
         elif has_started and not handing_over:
-            actions.append(ReportStillArmed(self.judgement.table.sockets["cookie"]))
+            sockets = self.judgement.table.sockets
+            actions.append(ReportStillArmed(sockets["cookie"][sockets["keepalive"] != Switch.OFF.value]))
         self._life, self._error, self.due = Life.STOPPING, self._error or error, now + LONGEST_STOP
         return [*actions, *self.ended.report_last(now), EndAtConnect()]

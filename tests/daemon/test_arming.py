@@ -21,7 +21,7 @@ from keepaliveD.model.keepalive import ALL, Keepalive, Shown, SocketKeepalive
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.rules import Path as NetworkPath
-from keepaliveD.model.sockets import Column, SocketTable, Timer
+from keepaliveD.model.sockets import Column, SocketTable, Switch, Timer
 from keepaliveD.platforms.base import Platform, Session
 from keepaliveD.policy.verdicts.activity import nothing_known
 from keepaliveD.policy.verdicts.judge import Judgement, judge
@@ -307,6 +307,32 @@ def test_a_stop_puts_back_what_was_armed_if_the_configuration_says_so(stage: Sta
     assert recorded(stage) == []
     assert "still-armed" not in stage.events()
     assert stage.events()[-4:] == ["restored"] * 3 + ["disarmed"], "what a socket inherited is what stands then"
+
+
+def test_a_stop_that_cannot_open_a_session_disarms_by_the_one_in_force(stage: Stage) -> None:
+    """As where the files of the program are gone: only peers that are ignored since then stay armed."""
+    stage.config = dataclasses.replace(stage.config, disarm_on_stop=True)
+
+    def remove() -> None:
+        stage.cannot_open = Unsupported("the object is missing")
+
+    stage.script = [None, remove]
+    stage.run()
+    assert stage.opened[-1].ignore == ()
+    assert recorded(stage) == []
+
+
+def test_a_socket_whose_keepalive_its_program_has_switched_off_is_not_counted_at_a_stop(stage: Stage) -> None:
+    stage.config = dataclasses.replace(stage.config, arm=())
+    stage.records().arming.write({2: Armed(OFF, ON), 3: Armed(OFF, ON)})
+    stage.watcher.sockets = lambda now: [
+        idle(now - 900.0, cookie=2, keepalive=Switch.ON),
+        idle(now - 900.0, cookie=3, keepalive=Switch.OFF),
+    ]
+    stage.run()
+    assert [entry.message for entry in stage.said if entry.event == "still-armed"] == [
+        "1 connection stays armed; keepalivectl disarm restores it"
+    ]
 
 
 def test_an_upgrade_does_not_disarm(stage: Stage) -> None:
