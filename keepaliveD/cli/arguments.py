@@ -21,6 +21,7 @@ from keepaliveD.places import DEFAULT_FILE, STATE_DIRECTORY
 from keepaliveD.platforms import NAMES
 
 FEW = 8  # choices that are listed where somebody has mistyped one
+ITS_FILE = f"what a running daemon reads, or would read: {DEFAULT_FILE}, or in a clone its own"
 ITS_STATE = f"that of a running daemon, or else {STATE_DIRECTORY}"
 LISTS_ALL = ", which lists all"
 LONG_WORD = re.compile(r"\S{100,}")
@@ -86,9 +87,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
 
 
-def add_config(
-    parser: argparse.ArgumentParser, default: str = f"what a running daemon reads, or else {DEFAULT_FILE}"
-) -> None:
+def add_config(parser: argparse.ArgumentParser, default: str = ITS_FILE) -> None:
     """Where the configuration is."""
     parser.add_argument(
         "--config",
