@@ -32,7 +32,6 @@ from tests.torture.program import Listener, ended_well
 
 ROUNDS, SHORT = 20_000, 2000
 SAMPLE = 100  # one of so many is tried with the real programs, too
-LONG = 1e6  # seconds between two scans; all that wait longer are tried
 LONGEST_LINE = 1000  # characters; what was written is told only as far as it helps
 SLOW = 5.0  # seconds
 REFUSED = {Exit.CONFIG, Exit.NOINPUT, Exit.DATAERR}
@@ -206,7 +205,7 @@ def one_round(seed: str, directory: Path) -> Counts:
     if status == Exit.OK:
         config = load(home.file)
         lived(config, directory)
-        if number % SAMPLE == 1 or config.interval > LONG:
+        if number % SAMPLE == 1:
             lived_by_program(home)
             counts["by the real daemon"] += 1
     return counts
