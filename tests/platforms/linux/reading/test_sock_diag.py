@@ -525,7 +525,6 @@ def test_any_bytes_are_rows_or_a_refusal(data: bytes) -> None:
     assert rows_or_refusal(data) <= len(data) // (16 + 72 + 4 + 144)
 
 
-@pytest.mark.long
 @given(mutated())
 def test_damaged_messages_are_rows_or_a_refusal(damaged: tuple[bytes, int]) -> None:
     """And never more rows than there is room for: no message is read twice."""
@@ -533,7 +532,6 @@ def test_damaged_messages_are_rows_or_a_refusal(damaged: tuple[bytes, int]) -> N
     assert rows_or_refusal(data) <= len(data) // (16 + 72 + 4 + 144)
 
 
-@pytest.mark.long
 @given(st.lists(LAYOUTS, max_size=30))
 def test_any_mix_of_layouts_gives_every_socket_once(layouts: list[list[bytes]]) -> None:
     """Whatever is grouped with whatever, each keeps its own values."""
@@ -548,7 +546,6 @@ def test_any_mix_of_layouts_gives_every_socket_once(layouts: list[list[bytes]]) 
     assert (sockets["inode"] == sockets["cookie"]).all()
 
 
-@pytest.mark.long
 @given(st.lists(st.binary(max_size=300) | mutated().map(lambda damaged: damaged[0]), max_size=6))
 def test_any_datagrams_end_a_dump_one_way_or_the_other(datagrams: list[bytes]) -> None:
     """A dump is complete, incomplete or refused; it never hangs, and never dies of anything else."""
