@@ -57,9 +57,8 @@ LOCK_SOCKETS = (
 )
 # whose tests wait for firewalls to forget, and leave the processors to others: those first that wait longest
 WAITING = (
-    *("kernel/test_advice.py", "kernel/measure/test_measure.py", "kernel/test_verdicts.py"),
-    *("kernel/measure/test_where.py", "kernel/measure/test_written.py", "kernel/test_rescue.py"),
-    "programs/test_silence.py",
+    *("kernel/measure/test_measure.py", "kernel/test_verdicts.py", "kernel/measure/test_where.py"),
+    *("kernel/measure/test_written.py", "kernel/test_rescue.py", "programs/test_silence.py"),
     *("kernel/deaths/test_strange.py", "programs/test_measured.py", "kernel/deaths/test_causes.py"),
     *(
         "simulation/test_model.py",
