@@ -63,7 +63,7 @@ def test_a_namespace_that_ends_is_let_go_within_one_scan(tmp_path: Path) -> None
             host.ip(f"link add to_guest type veth peer name to_host netns {guest.pid}")
             listener = stack.enter_context(guest.inside(lambda: create_server((GUEST, 0))))
             stack.enter_context(guest.inside(lambda: create_connection(listener.getsockname())))
-            assert daemon.heard("bare", "cut", within=SOON, KEEPALIVE_NETNS=guest.inode)
+            assert daemon.heard("bare", "cut", within=SOON, KEEPALIVE_NETNS=guest.inode), daemon.text
             assert "to_guest" in interfaces(host)
         assert eventually(lambda: "to_guest" not in interfaces(host))
 
