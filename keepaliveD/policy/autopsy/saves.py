@@ -37,7 +37,8 @@ class Saves:
         cookies = all_cookies[saved]
         _, before = find(self._counted, cookies)
         _, unarmed = find(self._unarmed, cookies)
-        self._counted = cookies
+        _, counted = find(self._counted, all_cookies)
+        self._counted = all_cookies[longer & (is_saved | counted)]  # also while a probe is on its way
         self._unarmed = all_cookies[longer & ~is_saved & (judgement.activity.arming != Considered.ARMED.value)]
         return saved[~(before | unarmed)]
 

@@ -256,7 +256,9 @@ class Manager:
         self._socket.close()
 
     def status(self, text: str) -> bool:
-        """Wait until the status says this."""
+        """Wait until the status says this, or does not soon."""
+        begin = time.monotonic()
         while text.encode() not in self._socket.recv(1 << 16):
-            pass
+            if time.monotonic() > begin + SOON:
+                return False
         return True

@@ -22,7 +22,7 @@ from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.rules import ArmAction, ArmRule, Path
 from keepaliveD.model.sockets import OWN, Switch, TcpState, Timer
 from keepaliveD.model.text import quoted
-from keepaliveD.policy.arming.arming import times
+from keepaliveD.policy.arming.arming import Considered, times
 from keepaliveD.policy.autopsy.autopsy import (
     AT_ONCE,
     FIRST_PAUSE,
@@ -50,6 +50,7 @@ from keepaliveD.policy.autopsy.remedies import (
     WITHOUT_KEEPALIVE,
     remedy,
 )
+from keepaliveD.policy.autopsy.saves import Saves
 from keepaliveD.policy.autopsy.silences import MOST as MOST_PEERS
 from keepaliveD.policy.timeouts.moments import MOMENT
 from keepaliveD.policy.verdicts.activity import nothing_known
@@ -825,6 +826,16 @@ def test_a_silence_that_an_armed_connection_survives_is_a_save_and_counts_once()
     autopsy = Autopsy(dataclasses.replace(rules(GUESS, OFFICE), arm=(ARM,)))
     assert [kept_alive(autopsy, 1000.0 + quiet, quiet) for quiet in (100.0, 290.0, 310.0, 400.0)] == [0, 0, 1, 1]
     assert [kept_alive(autopsy, 2000.0 + quiet, quiet) for quiet in (10.0, 320.0)] == [1, 2]
+
+
+def test_a_probe_that_is_on_its_way_makes_no_save_count_twice() -> None:
+    saves, found = Saves(), []
+    for quiet, probes in ((310.0, 0), (360.0, 1), (361.0, 0)):
+        facts: Socket = {**ARMED, "remote": "10.71.3.2", "since_sent": quiet, "since_received": quiet, "probes": probes}
+        judgement = judge(table(1000.0 + quiet, facts), nothing_known(), (GUESS, OFFICE), ())
+        armed = dataclasses.replace(judgement.activity, arming=np.array([Considered.ARMED.value], np.uint8))
+        found.append(len(saves.observe(dataclasses.replace(judgement, activity=armed), (ARM,))))
+    assert found == [1, 0, 0]
 
 
 def test_a_silence_survived_by_keepalive_of_the_programs_own_is_no_save() -> None:
