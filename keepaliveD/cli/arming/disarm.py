@@ -1,4 +1,4 @@
-"""keepalivectl disarm: put back what stood in the sockets that were armed, by whomever."""
+"""keepalivectl disarm: restore what stood in the sockets before they were armed, whoever armed them."""
 
 from __future__ import annotations
 
