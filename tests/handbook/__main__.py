@@ -23,7 +23,7 @@ from keepaliveD.places import UNIT as DAEMONS_UNIT
 from keepaliveD.platforms.linux.bpf.connect import cgroup_root
 from tests.handbook.documents import DOCUMENTS, ROOT
 from tests.support.patience import SOON
-from tests.support.processes import CTL, TALKER, Entry, Home, Program
+from tests.support.processes import CTL, TALKER, Entry, Home, Program, next_line
 from tests.support.rig import SERVER, Rig
 
 sys.path.insert(0, str(ROOT / "packaging/handbook"))
@@ -88,6 +88,7 @@ def played(rig: Rig, unit: str, name: str, port: int, *, keepalive: bool) -> Ite
         command = (sys.executable, "-S", "-c", PLAYED, procs, name, TALKER, address, str(port), *asks)
         process = stack.enter_context(rig.client.running(*command))
         far = stack.enter_context(listener.accept()[0])
+        assert next_line(process).strip() == "connected"
         yield Program(process, far)
 
 

@@ -162,6 +162,7 @@ def program(
         host, port = listener.getsockname()[:2]
         command = (interpreter, "-S", TALKER, host, str(port), *([] if keepalive is None else [str(keepalive)]))
         with rig.client.running(*command) as process, listener.accept()[0] as far:
+            assert next_line(process).strip() == "connected"  # and has asked for keepalive
             yield Program(process, far)
 
 

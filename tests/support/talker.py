@@ -1,7 +1,7 @@
 """A program such as there are many: it connects, and is quiet until it has something to say.
 
 usage: talker.py ADDRESS PORT [IDLE]       with keepalive after IDLE seconds, 0 for the system's
-Says each line of standard input to the server, and prints what became of it.
+Prints that it is connected; then it says each line of standard input to the server, and prints what became of it.
 On an empty line it says nothing: it waits for the server, however long, and prints what became of that.
 """
 
@@ -65,6 +65,7 @@ def main() -> None:
     with connected(sys.argv[1], int(sys.argv[2])) as connection:
         if len(sys.argv) > 3:
             keep_alive(connection, int(sys.argv[3]))
+        print("connected", flush=True)
         for line in sys.stdin:
             print(speak(connection, line.strip()), flush=True)
 
