@@ -57,6 +57,7 @@ End = Literal["client", "server"]
 PATIENCE = 60  # seconds for what a busy machine does soon
 QUIET = 3.0  # seconds: longer than a busy connection is silent
 FIRST_PORT = 5_000
+ROOM = 3  # connections that a listener holds until they are accepted
 NO_LINGER = struct.pack("ii", 1, 0)
 SECOND = "10.88.1.77"  # an address of the client
 TCP_USER_TIMEOUT, TCP_MD5SIG = 18, 14  # include/uapi/linux/tcp.h
@@ -536,20 +537,34 @@ def peer_gives_up_because_its_data_is_lost(play: Play) -> None:
 @scene(Cause.LISTENER_OVERFLOW)
 @scene(Cause.LISTENER_OVERFLOW, family=AF_INET6)
 def listener_overflows(play: Play) -> None:
-    family = play.scene.family
-    listener = play.listen(backlog=2)  # has room for three
-    clients = [play.stack.enter_context(play.rig.client.inside(lambda: socket(family))) for _ in range(4)]
-    for client in clients[:2]:
-        client.settimeout(PATIENCE)
-        client.connect((SERVER[family], play.port))
-    wait_for(lambda: waiting_to_be_accepted(listener) == 2)
+    listener = play.listen(backlog=ROOM - 1)
+    while not (one_too_many := overflow(play, listener)):
+        for _ in range(ROOM + 1):
+            play.stack.enter_context(listener.accept()[0])
+    play.opened(one_too_many)
+
+
+def overflow(play: Play, listener: socket) -> socket | None:
+    """Return the client for which a listener has no room; None where it has let all in.
+
+    The kernel looks whether there is room without a lock: two that come at once, by two processors, may fill the place
+    of one.
+    """
+    in_time = [connect(play) for _ in range(ROOM - 1)]
+    wait_for(lambda: waiting_to_be_accepted(listener) == len(in_time))
     play.fail("drop_acknowledgements")  # so that the next two come at once, when the server asks for them again
-    for client in clients[2:]:
-        client.settimeout(PATIENCE)
-        client.connect((SERVER[family], play.port))
+    late = [connect(play) for _ in range(2)]
     play.heal("drop_acknowledgements")
-    overflown, _, _ = select(clients[2:], [], [], PATIENCE)
-    play.opened(overflown[0])
+    wait_for(lambda: select(late, [], [], 0)[0] or waiting_to_be_accepted(listener) > ROOM)
+    return next(iter(select(late, [], [], 0)[0]), None)
+
+
+def connect(play: Play) -> socket:
+    """Return a client that is connected, as far as it knows."""
+    client = play.stack.enter_context(play.rig.client.inside(lambda: socket(play.scene.family)))
+    client.settimeout(PATIENCE)
+    client.connect((SERVER[play.scene.family], play.port))
+    return client
 
 
 def waiting_to_be_accepted(listener: socket) -> int:
