@@ -164,7 +164,7 @@ Idle = Annotated[int | Literal["auto"], BeforeValidator(_idle)]
 Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Probes = Annotated[int, Field(ge=1, le=MAX_PROBES)]
-Pattern = Annotated[str, Field(min_length=1, max_length=LONGEST_PATTERN)]  # as in fnmatch(3)
+Pattern = Annotated[str, Field(min_length=1, max_length=LONGEST_PATTERN)]  # as in Python's fnmatch
 Interface = Annotated[str, AfterValidator(_interface)]
 Patterns = Annotated[list[Pattern], BeforeValidator(_several)]
 Units = Annotated[list[Annotated[Pattern, AfterValidator(with_suffix)]], BeforeValidator(_several)]

@@ -1,4 +1,4 @@
-"""Match names with patterns as in fnmatch(3), without a regular expression: for patterns that anybody may send.
+"""Match names with patterns as in Python's fnmatch, without a regular expression: for patterns that anybody may send.
 
 To compile a pattern of 256 characters into a regular expression can take 100 ms, and Python keeps thousands of them.
 """

@@ -34,7 +34,7 @@ class DisarmThis:
 
 @dataclass(frozen=True, slots=True)
 class ExplainThese:
-    """Explain the connections with one of these cookies, inodes, units (patterns as in fnmatch(3)) or ends.
+    """Explain the connections with one of these cookies, inodes, units (patterns as in Python's fnmatch) or ends.
 
     An end is an address as columns have it, IPv4 mapped, and a port.
     """

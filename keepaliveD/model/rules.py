@@ -45,7 +45,7 @@ class ArmAction(enum.Enum):
 class ArmRule:
     """Which sockets of other programs are armed, and how. An empty selector matches everything.
 
-    `units`, `processes`, `containers` and `paths` are patterns as in fnmatch(3).
+    `units`, `processes`, `containers` and `paths` are patterns as in Python's fnmatch.
     Without `idle` it is the longest that fits the path.
     """
 

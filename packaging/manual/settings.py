@@ -17,6 +17,7 @@ from keepaliveD.model.keepalive import MAX_PROBES
 SHIPPED = Path(__file__).parents[2] / "etc/tcp-keepalived/config.toml"
 SECONDS = f"a time span of {document.WHOLE}"
 TIMEOUT = f'a time span from {document.TIMEOUT}, or "{document.NO_LIMIT}"'
+PATTERNS = "a name or a pattern with *, ?, [abc] or [!abc], or a list of them"
 KINDS: tuple[tuple[object, str], ...] = (
     (document.WholeSeconds, SECONDS),
     (document.Interval, f"a time span from {document.INTERVAL}"),
@@ -25,8 +26,8 @@ KINDS: tuple[tuple[object, str], ...] = (
     (document.Timeout | None, TIMEOUT),
     (list[document.Network], "a list of networks"),
     (list[document.Port], "a list of ports"),
-    (document.Units, "a pattern as in fnmatch(3), or a list of them; a name without a suffix means a .service"),
-    (document.Patterns, "a pattern as in fnmatch(3), or a list of them"),
+    (document.Units, f"{PATTERNS}; a name without a suffix means a .service"),
+    (document.Patterns, PATTERNS),
     (document.Users, "a user by name or number, or a list of them"),
     (document.Verdicts, '"late", "bare" or "cut", or a list of them'),
     (document.Ends, '"unexpected", "all" or a cause, or a list of them'),

@@ -51,7 +51,7 @@ MOST_CGROUPS = 4096  # whose unit is remembered: a cgroup may be gone when a con
 class AutopsyRules:
     """Which ends are reported: those with one of `causes` that belong to one of `units` and `users`. All are counted.
 
-    `units` are patterns as in fnmatch(3). Without any, those of all units are reported, and likewise of all users.
+    `units` are patterns as in Python's fnmatch. Without any, those of all units are reported; likewise of all users.
     """
 
     causes: frozenset[Cause]
