@@ -17,7 +17,7 @@ from keepaliveD.model.results import ArmingResult
 from keepaliveD.records.settings import SettingsRecord
 from tests.handbook.documents import ROOT, anchors
 from tests.support.processes import CTL
-from tests.support.rig import DIE_WITH_US
+from tests.support.rig import DIE_WITH_US, OWN_PINS
 
 PAGE = ROOT / "docs/troubleshooting.md"
 ROW = re.compile(r'^\| <a id="exit-\d+"></a>(\d+) \| (.*?) \| (?:`([^`]*)`: )?`([^`]*)` \| .* \|$', re.MULTILINE)
@@ -53,6 +53,7 @@ def _wrong(directory: Path) -> None:
 
 
 BEFORE: dict[int, Callable[[Path], None]] = {Exit.DATAERR: _damaged, Exit.UNAVAILABLE: _for_bpf, Exit.CONFIG: _wrong}
+ALONE = f'{OWN_PINS}; ip link set lo up && exec "$@"'
 THROUGH = {Exit.NOPERM: WITHOUT_PRIVILEGE}
 
 
@@ -73,7 +74,7 @@ def _run(status: int, command: str, directory: Path) -> subprocess.CompletedProc
     """Run the command of a row in a network namespace of its own, with a state directory of its own."""
     words, _, sink = command.partition(" > ")
     assert words.startswith("keepalivectl ")
-    through = (*DIE_WITH_US, "unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+    through = (*DIE_WITH_US, "unshare", "--net", "--mount", "sh", "-c", ALONE, "sh")
     environment = ("env", f"STATE_DIRECTORY={directory}", f"PYTHONPATH={ROOT}")
     with open(sink or "/dev/null", "wb") as output:
         return subprocess.run(

@@ -36,21 +36,25 @@ UNTUNED = {TIME: 7200, INTERVAL: 75, PROBES: 9}  # as the kernel makes a namespa
 OWN_NETWORK = "127.{}.{}".format(*os.urandom(2))
 
 DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+OWN_PINS = "mount -t bpf bpf /sys/fs/bpf 2>/dev/null"  # where the kernel has BPF, and they may
 CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 LIBC = ctypes.CDLL(None, use_errno=True)
 FORKING = Lock()  # held while a program starts, which until then has a copy of all descriptors that are open here
 
 
 class Namespace:
-    """A network namespace without a name, held by a process that does nothing else; made in `maker`, if given."""
+    """A network namespace without a name, held by a process that does nothing else; made in `maker`, if given.
 
-    UNSHARE: tuple[str, ...] = ("unshare", "--net")
-    ENTER: tuple[str, ...] = ("--net",)
+    What runs in here has a BPF file system of its own, too: what one daemon pins, others would take over.
+    """
+
+    UNSHARE: tuple[str, ...] = ("unshare", "--net", "--mount", "--propagation=slave")
+    ENTER: tuple[str, ...] = ("--net", "--mount")
 
     def __init__(self, maker: Namespace | None = None) -> None:
         inside = maker._enter() if maker else DIE_WITH_US
         pipe = subprocess.PIPE
-        command = [*inside, *self.UNSHARE, *DIE_WITH_US, "sh", "-c", "echo; exec cat"]
+        command = [*inside, *self.UNSHARE, *DIE_WITH_US, "sh", "-c", f"{OWN_PINS}; echo; exec cat"]
         with FORKING:
             self._holder = subprocess.Popen(command, stdin=pipe, stdout=pipe)
         assert self._holder.stdout
@@ -132,8 +136,8 @@ class Namespace:
         assert done.returncode == 0, done.stderr
 
     def _enter(self, *command: str) -> list[str]:
-        entered = ("nsenter", f"--target={self.pid}", *self.ENTER, "--", *DIE_WITH_US)  # new credentials undo the first
-        return [*DIE_WITH_US, *entered, *command]
+        entered = ("nsenter", f"--target={self.pid}", *self.ENTER, f"--wdns={os.getcwd()}", "--")
+        return [*DIE_WITH_US, *entered, *DIE_WITH_US, *command]  # new credentials undo the first
 
 
 class Stranger(Namespace):
