@@ -30,8 +30,8 @@ type Scan (ago: float, took: float, interval: float)
 type Arming (result: string, count: int)
 
 # Connections of a path and unit that ended since the start: foretold by a warning, not foretold, and not foreseeable;
-# and times without data, longer than the idle timeout of the path, that armed connections survived. The 100 largest;
-# the unit is "" where it is not known or a login session
+# and times without data, longer than the idle timeout of the path, that connections armed by this daemon survived. The
+# 100 largest; the unit is "" where it is not known or a login session
 type Ends (path: string, unit: string, foretold: int, missed: int, unforeseeable: int, saved: int)
 
 # Network namespaces that are not watched: those that may not be entered, those that are too many, those that do not
@@ -63,7 +63,8 @@ type Route (
 # The network between this host and peers, with its idle timeout; source is configured, measured, preset, guess, ...
 # What keeps connections there counts as packets or data. connections are those of the last scan.
 # Since the start so many of its connections ended otherwise than by an ordinary close; saved counts the times without
-# data, longer than the timeout, that armed ones survived. advice says what contradicts the timeout, and what to write.
+# data, longer than the timeout, that those survived which this daemon armed. advice says what contradicts the timeout,
+# and what to write.
 type Path (
   name: string,
   timeout: ?float,

@@ -179,7 +179,7 @@ def _ends(snapshot: Snapshot) -> list[Metric]:
         _metric(
             "saves_total",
             "counter",
-            "Times without data, longer than the idle timeout of the path, that armed connections survived.",
+            "Times without data, longer than the path's idle timeout, that connections armed by the daemon survived.",
             [Sample(number, {"path": path}) for path, number in _saves(tally, named).items()],
         ),
         _one("closes_total", "counter", "Connections that ended by an ordinary close.", tally.ordinary),
