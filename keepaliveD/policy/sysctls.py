@@ -107,13 +107,22 @@ class SystemKeepalive:
         left = self._left_alone.get(key)
         return left is not None and left.value == value and self._now < left.until
 
+    def _was_refused(self, key: str, value: int) -> bool:
+        """Return whether this value was to be replaced before, in vain: nobody has set it again."""
+        left = self._left_alone.get(key)
+        return left is not None and left.value == value and bool(left.reason)
+
     def _refused(self, key: str, value: int, outcome: Outcome) -> _LeftAlone:
         before = self._left_alone.get(key)
         pause = min(2 * before.pause, LONGEST_RETRY) if before and before.pause else FIRST_RETRY
         return _LeftAlone(value, self._now + pause, pause, str(outcome.refused))
 
     def _on_drifted(self, drifted: Mapping[str, int]) -> list[Action]:
-        loud = {key: value for key, value in drifted.items() if self._repeats.happened(key, value, self._now)}
+        loud = {
+            key: value
+            for key, value in drifted.items()
+            if self._was_refused(key, value) or self._repeats.happened(key, value, self._now)
+        }
         actions: list[Action] = []
         if drifted and self._on_drift is OnDrift.REAPPLY:
             actions += self._set(drifted, Because.DRIFT, quiet=drifted.keys() - loud.keys())

@@ -110,6 +110,17 @@ def test_what_was_refused_is_tried_again_at_growing_pauses_and_reported_once() -
     assert tried[-1] - tried[-2] == 300
 
 
+def test_what_is_tried_again_was_not_changed_again() -> None:
+    """Nobody has set anything meanwhile; once it is set back, that is logged."""
+    settings = in_place(OnDrift.REAPPLY)
+    for scan in range(40):
+        for action in settings.observe(found({"time": 300, "intvl": 20}), scan * 15.0):
+            assert action == SetSystemKeepalive(
+                {"time": 180}, {"time": 300}, Because.DRIFT, refused_before=frozenset({"full"} if scan else ())
+            )
+            settings.record(Outcome(action, refused=NotPermitted("full")))
+
+
 def test_what_was_refused_is_known_with_its_reason_until_it_is_in_place_or_left_to_somebody_else() -> None:
     settings = SystemKeepalive(WANTED, OnDrift.REAPPLY)
     (action,) = settings.observe(found(FOUND), 0)
