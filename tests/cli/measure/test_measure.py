@@ -638,12 +638,16 @@ def stopped_by(
     """A measurement that gets a signal in its first round; and what it measures to."""
     with create_server(("127.0.0.1", 0)) as service:
         target = f"127.0.0.1:{service.getsockname()[1]}"
-        command = [*through, *CTL, "measure", target, "--shortest", "1s", *words]
+        heeding = ("env", "--default-signal=HUP")  # also where the tests themselves run under nohup
+        command = [*heeding, *through, *CTL, "measure", target, "--shortest", "1s", *words]
         with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
-            assert process.stderr
-            assert "round 2" not in awaited(process.stderr, "round 1")
-            process.send_signal(number)
-            yield target, process
+            try:
+                assert process.stderr
+                assert "round 2" not in awaited(process.stderr, "round 1")
+                process.send_signal(number)
+                yield target, process
+            finally:
+                process.kill()
 
 
 @UNWRITABLE
