@@ -18,7 +18,7 @@ from bench.rows import ASSUMED, Row, show
 from keepaliveD.model.rules import IPNetwork, OnDrift, Path, Rules
 from keepaliveD.platforms.linux import selection
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
-from keepaliveD.platforms.linux.reading.sock_diag import INET_DIAG_INFO
+from keepaliveD.platforms.linux.reading.messages import INET_DIAG_INFO
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 from keepaliveD.policy.scans import ScanDecider
 

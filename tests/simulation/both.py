@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keepaliveD.model.sockets import Sockets, Timer
-from keepaliveD.platforms.linux.reading.sock_diag import BATCH, SockDiag
+from keepaliveD.platforms.linux.reading.dumps import BATCH
+from keepaliveD.platforms.linux.reading.sock_diag import SockDiag
 from tests.simulation.connection import Connection, Plan
 from tests.simulation.kernel import HZ, NEVER, Clock, End, Kind, Options, Sysctls
 from tests.simulation.path import Firewall, Outage

@@ -29,7 +29,8 @@ from keepaliveD.platforms.linux.deaths.closes import LAST_ACK, Sent
 from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors, Unacked
 from keepaliveD.platforms.linux.deaths.packets import KEY, Begun, Found, Key, Packets
 from keepaliveD.platforms.linux.deaths.resets import NUMBERS, Span, fill_in_reset
-from keepaliveD.platforms.linux.reading.sock_diag import ATTRIBUTE, ATTRIBUTES, INET_DIAG_INFO, NETLINK_SOCK_DIAG
+from keepaliveD.platforms.linux.reading.dumps import NETLINK_SOCK_DIAG
+from keepaliveD.platforms.linux.reading.messages import ATTRIBUTE, ATTRIBUTES, INET_DIAG_INFO
 
 GROUPS = 1 << 0 | 1 << 2  # SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY
 SO_MEMINFO = 55  # include/uapi/asm-generic/socket.h

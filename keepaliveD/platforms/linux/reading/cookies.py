@@ -15,18 +15,14 @@ import numpy as np
 from keepaliveD.model.errors import KernelError
 from keepaliveD.model.sockets import Column, Sockets, Timer
 from keepaliveD.platforms import touching
-from keepaliveD.platforms.linux.reading.sock_diag import (
+from keepaliveD.platforms.linux.reading.dumps import DATAGRAM, NLM_F_DUMP, NLM_F_REQUEST, STATES, connect
+from keepaliveD.platforms.linux.reading.messages import (
     BODY,
     COOKIE,
-    DATAGRAM,
     HEADER,
     MESSAGE_FIELDS,
-    NLM_F_DUMP,
-    NLM_F_REQUEST,
     SOCK_DIAG_BY_FAMILY,
-    STATES,
     V4_MAPPED,
-    connect,
 )
 
 REQUEST = np.dtype(  # struct nlmsghdr, struct inet_diag_req_v2

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Set
 
 from keepaliveD.model.sockets import Sockets
+from keepaliveD.platforms.linux.reading.dumps import BATCH
 from keepaliveD.platforms.linux.reading.engine import Gaps, OneByOne
 from keepaliveD.platforms.linux.reading.idle_time import IdleTime
-from keepaliveD.platforms.linux.reading.sock_diag import BATCH, SockDiag
+from keepaliveD.platforms.linux.reading.sock_diag import SockDiag
 
 MOST_IDLE_TIMES = 128  # that are followed: each takes one of the descriptors that are kept in reserve
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from keepaliveD.model.sockets import Sockets
 from keepaliveD.platforms.linux.reading.sock_diag import SockDiag
 
 DONE, ERROR, SOCKET = 3, 2, 20
@@ -154,7 +155,12 @@ class Kernel:
 def talking_to(kernel: Kernel, counts: str = "/nonexistent") -> Iterator[SockDiag]:
     """A SockDiag whose socket is this kernel's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("keepaliveD.platforms.linux.reading.sock_diag.socket.socket", lambda *_: kernel)
+        patch.setattr("keepaliveD.platforms.linux.reading.dumps.socket.socket", lambda *_: kernel)
         diag = SockDiag(counts)
     yield diag
     diag.close()
+
+
+def cookies(sockets: Sockets) -> list[int]:
+    """In ascending order: that of a dump has no meaning."""
+    return sorted(sockets["cookie"].tolist())
