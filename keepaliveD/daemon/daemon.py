@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+import numpy as np
+
 from keepaliveD.config import Config
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.daemon.deaths import DeathSource
@@ -46,6 +48,7 @@ from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import (
     ReportDamaged,
     ReportOldServices,
+    ReportStillArmed,
     ReportUnseenDeaths,
 )
 from keepaliveD.model.rules import Rules, Watching
@@ -296,10 +299,13 @@ class Daemon:
                 raise outcome.refused
             if not only_mine:
                 self._records.arming.forget_left_alone()
+            seen = self.decider.judgement.table.sockets
+            unreached = seen["cookie"][np.isin(seen["netns"], table.unwatched.silent)]
+            still = yield from self._performer.perform(ReportStillArmed(unreached))
         except Refusal as refusal:
             said = f"cannot disarm, sockets stay armed: {refusal}; run keepalivectl disarm"
             raise type(refusal)(said) from refusal
-        return [outcome, *unknown]
+        return [outcome, still, *unknown]
 
     def _take_over(self) -> list[Outcome]:
         """Learn what is to be disarmed of what was armed at connect; return why that is not known, if it is not."""

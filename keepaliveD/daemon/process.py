@@ -113,7 +113,7 @@ class Process:
         self._workers.abandon()
 
     def hurry(self) -> None:
-        """Give a worker up as soon as it does not go on, and start one other at most in its place."""
+        """Give a worker up as soon as it does not go on, and start few others in its place."""
         self._workers.hurry()
 
     def notify(self, *assignments: str) -> None:

@@ -357,6 +357,23 @@ def test_a_stop_that_cannot_disarm_says_so_and_restores_the_settings(stage: Stag
     assert recorded(stage) == [1]
 
 
+def test_a_stop_says_how_many_stay_armed_in_a_namespace_that_does_not_answer(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fall_silent() -> None:
+        stage.watcher.sockets, stage.watcher.silent = (lambda _: []), (7,)
+
+    monkeypatch.setattr(stage, "hurry", fall_silent)
+    stage.config = dataclasses.replace(stage.config, disarm_on_stop=True)
+    stage.records().arming.write({1: Armed(OFF, ON)})
+    stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=1, keepalive=Switch.ON, netns=7)]
+    stage.run()
+    assert [entry.message for entry in stage.said if entry.event == "still-armed"] == [
+        "1 connection stays armed; keepalivectl disarm restores it"
+    ]
+    assert recorded(stage) == [1]
+
+
 def test_a_dry_run_disarms_nothing(stage: Stage) -> None:
     ArmingRecord(stage.directory, IDENTITY["boot"]).write({1: Armed(OFF, ON)})
     stage.config = dataclasses.replace(stage.config, disarm_on_stop=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -23,13 +24,14 @@ from tests.support.loopback import (
     near_end,
     settings,
 )
-from tests.support.patience import SOON, family
+from tests.support.patience import SOON, ending, family
 from tests.support.processes import ENABLE, next_line
 from tests.support.versions import ITERATOR, since
 
 ENGINES = ["netlink", pytest.param("bpf", marks=since(ITERATOR))]
 AT_CONNECT = {"KEEPALIVE_RESULT": "armed-at-connect"}
 SLOTS = 20  # descriptors that change
+WITH_TWO_HUNG = 5.0  # seconds in which a daemon that is told to disarm must have ended
 WITHOUT_OWNER = ("owner-not-found", "owner-not-visible")  # while one changes hands; the latter if a process is barred
 
 
@@ -56,6 +58,23 @@ def test_a_locked_socket_costs_its_owner_and_nobody_else(host: Host, engine: str
                 daemon.expect("armed", within=SOON, **near_end(sock))
                 left.callback(await_end, family(daemon.pid)[1:])
                 ends_at_once(host, daemon)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_sockets_locked_in_two_namespaces_keep_nobody_elses_armed_at_a_stop(host: Host, engine: str) -> None:
+    """Each costs a worker at the end; the second one cost all connections of the host their settings."""
+    text = by(engine, everywhere(forgetful(ENABLE, apply=True))).replace("[watch]", "disarm_on_stop = true\n[watch]")
+    with ExitStack() as left, host.daemon(text) as daemon:
+        sock = host.connection()
+        daemon.expect("armed", within=SOON, **(near_end(sock) if engine == "netlink" else AT_CONNECT))
+        with host.attacked("locked_sockets", FORGOTTEN, "2") as attacker:
+            assert [next_line(attacker) for _ in range(2)] == 2 * ["locked\n"]
+            left.callback(await_end, family(daemon.pid)[1:])
+            daemon.send(signal.SIGTERM)
+            seconds, unserved = ending(daemon.pid)
+            assert daemon.wait() == 0
+            assert seconds - unserved < WITH_TWO_HUNG
+        assert settings(sock) == BARE
 
 
 @since(ITERATOR)

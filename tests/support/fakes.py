@@ -88,13 +88,16 @@ class FakeWatcher:
 
     sockets: Callable[[float], list[Socket]] = lambda _: []
     refusal: Refusal | None = None
+    silent: tuple[int, ...] = ()
     closed: int = 0
     engine_description: str = "fake engine"
 
     def scan(self, now: float) -> SocketTable:
         if self.refusal:
             raise self.refusal
-        return dataclasses.replace(table(now, *self.sockets(now)), engine_description=self.engine_description)
+        found = table(now, *self.sockets(now))
+        unwatched = found.unwatched._replace(silent=self.silent)
+        return dataclasses.replace(found, engine_description=self.engine_description, unwatched=unwatched)
 
     def close(self) -> None:
         self.closed += 1

@@ -18,7 +18,7 @@ from keepaliveD.model.errors import KernelError
 from keepaliveD.model.rules import Watching
 from keepaliveD.platforms.base import Opener
 from keepaliveD.platforms.requests import Open, Request, Scan
-from keepaliveD.platforms.touching import Touched
+from keepaliveD.platforms.touching import Kind, Touched
 
 PATIENCE = 6  # ticks, which are turns of our own: we may have been stopped together with the worker
 HURRY = 2  # ticks: for a worker after one that hung, and at the end
@@ -26,6 +26,7 @@ ATTEMPTS = 4  # workers that one request may cost where nothing tells why they a
 A_MOMENT = 0.3  # seconds
 MOST_RISKED = 8  # workers that cannot die; with more of them nothing that hung is tried again, ...
 MOST_LEFT = 64  # ... sockets are locked in our own network namespace alone, and at last no other worker is started
+MOST_LOST = 3  # workers at the end, a second each: two to others' namespaces, one to our own
 
 
 class Descriptor(Protocol):
@@ -61,6 +62,7 @@ class Workers:
         self._ticked = clock()
         self._gives_up = False
         self._lost_at_the_end = 0
+        self._stays_at_home = False  # sockets are locked in our own network namespace alone
         self._ended: list[Worker] = []  # and not reaped yet
 
     def ask(self, request: Request) -> None:
@@ -76,7 +78,7 @@ class Workers:
         self._request = None
 
     def hurry(self) -> None:
-        """Give a worker up as soon as it does not go on, and start one other at most in its place."""
+        """Give a worker up as soon as it does not go on, and start few others in its place."""
         self._gives_up, self._patience = True, HURRY
 
     def close(self) -> None:
@@ -115,6 +117,8 @@ class Workers:
         pause = self._avoided.add(what, self._clock())
         self._on_hang(Hang(worker.touched, pause))
         self._patience = HURRY
+        if self._gives_up and (self._lost_at_the_end or worker.touched.kind is Kind.LOCKS):  # these, all can do without
+            self._stays_at_home = True
         if pause:
             self._attempts -= 1  # each time there is less to hang at
         return self._retry(worker, request, "the worker process hangs")
@@ -126,8 +130,9 @@ class Workers:
             return self._successor
         self._current = self._current or self._start(self._watching)
         if self._current.asked is not request:
-            careful = len(self._ended) >= MOST_RISKED
-            self._current.ask(request, self._avoided.at(self._clock(), again=not careful), careful=careful)
+            again = len(self._ended) < MOST_RISKED
+            avoided = self._avoided.at(self._clock(), again=again)
+            self._current.ask(request, avoided, careful=self._stays_at_home or not again)
         return self._current
 
     def _start(self, watching: Watching) -> Worker:
@@ -162,7 +167,7 @@ class Workers:
         self._end(worker)
         self._attempts += 1
         self._lost_at_the_end += self._gives_up
-        if request.repeatable and self._attempts < ATTEMPTS and self._lost_at_the_end <= 1:
+        if request.repeatable and self._attempts < ATTEMPTS and self._lost_at_the_end <= MOST_LOST:
             return None
         return self._done(Reply(error=KernelError(problem)))
 
