@@ -27,6 +27,7 @@ struct {
 	__u64 whole; /* records so far, of whole buckets */
 	__u64 node; /* where in the chain, and ... */
 	__u64 met; /* ... how many records with it */
+	__u64 passed; /* how many nodes of it, recorded or not */
 	__u64 next; /* the node after it */
 	struct now now; /* when it last went on */
 } place;
@@ -56,6 +57,7 @@ static __always_inline void enter_bucket(void)
 {
 	place.node = first_of(place.bucket);
 	place.met = place.whole;
+	place.passed = 0;
 }
 
 static __always_inline bool is_wanted(const struct sock_common *common)
@@ -150,8 +152,10 @@ static int step(__u32 number, void *unused)
 		fetch_next();
 	if (is_wanted(common))
 		next = record_socket(AT(common, struct tcp_sock));
-	if (next == ON)
+	if (next == ON) {
 		place.node = (__u64)common->skc_nulls_node.next;
+		place.passed++;
+	}
 	return next == STOP ? STOP : ON;
 }
 

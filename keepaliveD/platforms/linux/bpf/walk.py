@@ -20,10 +20,13 @@ RECORDS = 8192  # as many as there is room for
 STEPS = 2048  # most records of one step, one for each socket
 
 PLACE = np.dtype(
-    [*((name, "u8") for name in ("table", "last", "only", "bucket", "whole", "node", "met", "next")), ("now", "V16")]
+    [
+        *((name, "u8") for name in ("table", "last", "only", "bucket", "whole", "node", "met", "passed", "next")),
+        ("now", "V16"),
+    ]
 )
 SHARED: twins.Twins = {**records.SHARED, "place": PLACE}
-ATTEMPTS = 100  # to get on, at a bucket that keeps changing; one of more than STEPS sockets is never passed
+ATTEMPTS = 100  # to get on, at a bucket that keeps changing; one of STEPS sockets is never passed, and left at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class Walk:
             if int(place["whole"][0]) + STEPS > RECORDS:
                 self._decode(sockets)
             attempts = attempts + 1 if bucket == place["bucket"][0] else 0
-            if attempts == ATTEMPTS:
+            if attempts == ATTEMPTS or place["passed"][0] >= STEPS:
                 place["bucket"] += 1
                 attempts, is_all = 0, False
         self._decode(sockets)
