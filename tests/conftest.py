@@ -53,7 +53,7 @@ ARM_EVERYWHERE = (
 # whose attackers lock very many sockets, or whose daemons are to hang at none but their own
 LOCK_SOCKETS = (
     *("hostile/test_blocking.py", "hostile/test_hiding.py", "hostile/test_numbers.py"),
-    "kernel/test_worker.py",
+    *("kernel/test_worker.py", "kernel/test_namespaces.py"),
 )
 # whose tests wait for firewalls to forget, and leave the processors to others: those first that wait longest
 WAITING = (

@@ -19,7 +19,8 @@ def test_a_connection_whose_data_is_not_answered_is_at_risk_long_before_the_gues
     engine: str, tmp_path: Path
 ) -> None:
     """The program hangs; what monitors the host learns of it."""
-    home = Home(tmp_path, f'[watch]\nengine = "{engine}"\n')  # no [[path]]: its timeout of 4 minutes is only assumed
+    own = f'[watch]\nengine = "{engine}"\nnamespaces = "own"\n'  # in others, tests lock sockets
+    home = Home(tmp_path, own)  # no [[path]]: its timeout of 4 minutes is only assumed
     with Rig("drop", timeout=2) as rig, program(rig) as client:
         check = (*CTL, "sockets", "--check", f"--namespace={rig.client.inode}", f"--config={home.file}")
         client.far.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 100)
