@@ -48,7 +48,7 @@ STATUS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 
 def add_sockets(command: argparse.ArgumentParser) -> None:
     """The command line of `keepalivectl sockets`."""
-    command.add_argument("--each", action="store_true", help="list each connection, not each unit and verdict")
+    command.add_argument("--each", action="store_true", help="list each connection, not each owner and verdict")
     command.add_argument("--at-risk", action="store_true", help="list only connections at risk")
     command.add_argument("--all", action="store_true", help="also list connections to the networks in watch.ignore")
     command.add_argument("--scan", action="store_true", help="scan now, instead of asking the daemon for its last scan")

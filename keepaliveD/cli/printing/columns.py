@@ -1,4 +1,4 @@
-"""What the columns of `keepalivectl sockets` show: of one connection, or of many that share a unit and a verdict."""
+"""What the columns of `keepalivectl sockets` show: of one connection, or of many that share an owner and a verdict."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
+from keepaliveD.log.entries.connections import Whose, named, whose
 from keepaliveD.model.connections import Connection, Due, Verdict, WhatCounts
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import FOREVER, span
@@ -31,7 +32,7 @@ class Column(Generic[Shown]):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Connections of one unit with one verdict, the most urgent first."""
+    """Connections of one owner with one verdict, the most urgent first."""
 
     connections: Sequence[Connection]
 
@@ -47,17 +48,11 @@ class Group:
 
 
 def grouped(connections: Iterable[Connection]) -> list[Group]:
-    """Return the connections by unit and verdict, the most urgent groups first, as the connections are."""
-    members: dict[tuple[str, Verdict], list[Connection]] = {}
+    """Return the connections by owner and verdict, the most urgent groups first, as the connections are."""
+    members: dict[tuple[Whose, Verdict], list[Connection]] = {}
     for one in connections:
-        members.setdefault((whose(one), one.verdict), []).append(one)
+        members.setdefault((whose(one.owner, one.uid), one.verdict), []).append(one)
     return [Group(tuple(each)) for each in members.values()]
-
-
-def whose(one: Connection) -> str:
-    """Return to whom a connection belongs: a unit, a container, a process, or a user."""
-    owner = one.owner
-    return owner.unit or owner.container or owner.process or f"uid {one.uid}"
 
 
 # of one connection
@@ -97,10 +92,9 @@ def _container(one: Connection) -> str:
 
 
 def _belongs_to(group: Group) -> str:
-    """Return whose a group is; what anybody may name is quoted where it could be taken for several columns."""
-    one = group.first
-    name = whose(one)
-    return quoted(name) if name in (one.owner.container, one.owner.process) else printable(name)
+    """Return whose a group is; only a unit is a bare word."""
+    owner = whose(group.first.owner, group.first.uid)
+    return printable(owner.unit) or named(owner)
 
 
 EACH: tuple[Column[Connection], ...] = (

@@ -161,13 +161,18 @@ def of_owners(owners: Collection[Whose]) -> str:
     users = {owner.user for owner in owners}
     if others and one.user == NO_USER:
         return f" of {len(owners)} units and containers"
-    if one.unit:
-        return f" of {quoted(one.unit)}"
-    if one.container:
-        return f" of container {quoted(one.container)}"
     if len(users) > 1:
         return f" of {len(users)} users"
-    return f" of {quoted(one.process)} (uid {one.user})" if one.process and not others else f" of uid {one.user}"
+    return f" of {named(one._replace(process='') if others else one)}"
+
+
+def named(owner: Whose) -> str:
+    """Return the words for an owner, so that no process or container passes for a unit: anybody may name these."""
+    if owner.unit:
+        return quoted(owner.unit)
+    if owner.container:
+        return f"container {quoted(owner.container)}"
+    return f"{quoted(owner.process)} (uid {owner.user})" if owner.process else f"uid {owner.user}"
 
 
 def owner_fields(owners: Collection[Whose]) -> dict[str, Value]:

@@ -97,7 +97,7 @@ def test_a_program_forges_no_columns_by_its_name() -> None:
     one = dataclasses.replace(BARE, owner=Owner(7, "sshd[1]  amanda", "", "my box"))
     (line,) = plain(one)[1:]
     assert '"sshd[1]  amanda"[7]' in line
-    assert '"my box"' in render(grouped([one]), GROUPS, FOREVER, colour=False).split("\n")[1]
+    assert '  container "my box"  ' in render(grouped([one]), GROUPS, FOREVER, colour=False).split("\n")[1]
 
 
 def test_every_column_begins_below_its_heading() -> None:
@@ -168,6 +168,27 @@ def test_connections_of_one_unit_with_one_verdict_are_one_line() -> None:
         ["safe", "1", "2min 58s", "1min 2s", "keepalive in 20s", "uid 1000", "on", peer, "default"],
         ["cut?", "1", "-12s", "5min 12s", "none", amanda, "off", peer, "office firewall"],
     ]
+
+
+def test_a_process_or_container_that_is_called_like_a_unit_shares_no_line_with_it() -> None:
+    """Nor with a process of another user: whoever looks for the unit would see somebody else's connections."""
+    name = BARE.owner.unit
+    owners = [(Owner(8, name), 1000), (Owner(9, name), 1001), (Owner(8, name), 1000), (Owner(1, "x", "", name), 1000)]
+    posing = [dataclasses.replace(BARE, owner=owner, uid=uid) for owner, uid in owners]
+    lines = render(grouped([BARE, *posing]), GROUPS, FOREVER, colour=False).split("\n")[1:]
+    assert [(cells[1], cells[5]) for cells in (re.split("  +", line) for line in lines)] == [
+        ("1", name),
+        ("2", f"{name} (uid 1000)"),
+        ("1", f"{name} (uid 1001)"),
+        ("1", f"container {name}"),
+    ]
+
+
+def test_a_login_session_is_its_users() -> None:
+    """As in the log and in status: a user may have any number of them."""
+    sessions = [dataclasses.replace(BARE, owner=Owner(n, "ssh", f"session-{n}.scope")) for n in (1, 2)]
+    (line,) = render(grouped(sessions), GROUPS, FOREVER, colour=False).split("\n")[1:]
+    assert re.split("  +", line)[1:6:4] == ["2", "ssh (uid 1000)"]
 
 
 def test_a_group_shows_at_80_columns_whose_it_is_and_how_many() -> None:
