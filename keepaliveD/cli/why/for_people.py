@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from keepaliveD.cli.asking import process
 from keepaliveD.cli.printing.fitting import say, terminal_width, wrapped
 from keepaliveD.cli.starting import how_to_start
-from keepaliveD.cli.targets import named
 from keepaliveD.cli.why import page
 from keepaliveD.cli.why.solutions import Solution
 from keepaliveD.config.drop_ins import rules_before
@@ -45,7 +44,7 @@ def assumed(explained: Sequence[Explained]) -> str:
 
 def show(options: argparse.Namespace, view: View) -> None:
     """Print the page."""
-    print(page.headline(named.described(options.target), view.explained, view.more))
+    print(page.headline(options.target, view.explained, view.more))
     if not math.isnan(view.age):
         age = f"As of the daemon's last scan, {span(view.age)} ago: packets since then are not counted."
         print("\n".join(wrapped([age], terminal_width(), 0)))

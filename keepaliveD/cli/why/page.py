@@ -6,6 +6,7 @@ Text of model values; it asks nobody.
 from __future__ import annotations
 
 import datetime
+import fnmatch
 import math
 import shlex
 from collections import Counter
@@ -15,6 +16,7 @@ from typing import NamedTuple
 from keepaliveD.cli.targets import named
 from keepaliveD.cli.why import forgotten
 from keepaliveD.cli.why.forgotten import Forgotten, Gone
+from keepaliveD.config.units import with_suffix
 from keepaliveD.log.words import too_long
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER, exact, span
@@ -61,7 +63,17 @@ def headline(target: str, explained: Sequence[Explained], more: int = 0) -> str:
         said.append(f"{changed} changed since the last scan")
     total = len(explained) + more
     not_shown = f"; {_are(len(explained))} explained here, the most urgent of each user first" if more else ""
-    return f"{printable(target)}: {total} connection{'s' * (total != 1)}: {', '.join(said)}{not_shown}"
+    what = printable(_described(target, explained))
+    return f"{what}: {total} connection{'s' * (total != 1)}: {', '.join(said)}{not_shown}"
+
+
+def _described(target: str, explained: Sequence[Explained]) -> str:
+    """Return the words for what the command line names: a unit is a bare word, so that no process passes for one."""
+    units = {one.connection.owner.unit for one in explained}
+    if not named.is_name(target) or any(unit and fnmatch.fnmatchcase(unit, with_suffix(target)) for unit in units):
+        return named.described(target)
+    users = {one.connection.uid for one in explained}
+    return f"process {target} ({f'uid {users.pop()}' if len(users) == 1 else f'{len(users)} users'})"
 
 
 def _are(number: int) -> str:

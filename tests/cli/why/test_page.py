@@ -228,7 +228,7 @@ def test_a_verdict_from_before_an_arming_is_not_shown_as_the_present_one() -> No
         assert page.outdated(its)
         assert fate(its) == f"{verdict.upper()} at the last scan; its keepalive was changed since: see the next scan."
         assert fact(its, "next packet") == "keepalive in 3min at most"
-        assert page.headline("amanda", [its]) == "amanda: 1 connection: 1 changed since the last scan"
+        assert page.headline("amanda@backup", [its]) == "amanda@backup: 1 connection: 1 changed since the last scan"
     off = changed(BARE, {"verdict": Verdict.SAFE, "due": Due.KEEPALIVE, "keepalive": Shown.ON}, entry=Mark.LEFT_ALONE)
     assert page.outdated(off)
     assert fact(off, "next packet") == "none, until its program or the peer sends data"
@@ -255,7 +255,7 @@ def test_where_only_data_counts_keepalive_that_stands_says_of_no_verdict_that_it
     )
     assert not page.outdated(its)
     assert fate(its).startswith("BARE: the path forgets this connection in 58s, unless its program or the peer sends")
-    assert page.headline("amanda", [its]) == "amanda: 1 connection: 1 bare"
+    assert page.headline("amanda@backup", [its]) == "amanda@backup: 1 connection: 1 bare"
     assert fact(its, "last data") == "4min 2s ago"
 
 
@@ -307,18 +307,29 @@ def test_connections_that_are_alike_are_explained_once() -> None:
 
 def test_the_headline_counts_the_worst_first() -> None:
     safe = changed(BARE, {"verdict": Verdict.SAFE})
-    assert page.headline("amanda", [BARE, safe, safe]) == "amanda: 3 connections: 1 bare, 2 safe"
-    more = page.headline("amanda\x1b", [BARE], 4)
-    assert more == "amanda\\x1b: 5 connections: 1 bare; 1 is explained here, the most urgent of each user first"
+    assert page.headline("amanda@backup", [BARE, safe, safe]) == "amanda@backup: 3 connections: 1 bare, 2 safe"
+    more = page.headline("amanda*\x1b*", [changed(BARE, {"owner": Owner(1, "x", "amanda\x1b.service")})], 4)
+    assert more == "amanda*\\x1b*: 5 connections: 1 bare; 1 is explained here, the most urgent of each user first"
+
+
+def test_a_process_that_is_called_like_a_unit_is_said_to_be_a_process() -> None:
+    """Anybody may call one so; a daemon without privileges knows no process, but its user."""
+    posing = changed(BARE, {"owner": Owner(8, "nginx.service", "session-3.scope"), "uid": 1000})
+    unseen = changed(BARE, {"owner": Owner(), "uid": 1001})
+    assert page.headline("nginx.service", [posing]) == "process nginx.service (uid 1000): 1 connection: 1 bare"
+    assert page.headline("nginx", [unseen]) == "process nginx (uid 1001): 1 connection: 1 bare"
+    assert page.headline("ng*", [posing, unseen]) == "process ng* (2 users): 2 connections: 2 bare"
+    for target, words in (("8", "process 8"), ("10.20.0.9", "10.20.0.9"), ("sk:1a", "sk:1a")):
+        assert page.headline(target, [posing]) == f"{words}: 1 connection: 1 bare"
 
 
 def test_the_headline_says_what_is_safe_only_by_a_guess() -> None:
     safe = changed(BARE, {"verdict": Verdict.SAFE})
     guessed = changed(safe, {"origin": Origin(Source.GUESS)})
-    assert page.headline("amanda", [BARE, guessed]) == "amanda: 2 connections: 1 bare, 1 safe by a guess"
-    assert page.headline("amanda", [safe, guessed]) == "amanda: 2 connections: 2 safe (1 by a guess)"
+    assert page.headline("amanda@backup", [BARE, guessed]) == "amanda@backup: 2 connections: 1 bare, 1 safe by a guess"
+    assert page.headline("amanda@backup", [safe, guessed]) == "amanda@backup: 2 connections: 2 safe (1 by a guess)"
     for sure in ({"timeout": FOREVER}, {"origin": Origin(Source.EVIDENCE, "3 died")}, {"verdict": Verdict.BARE}):
-        assert "guess" not in page.headline("amanda", [changed(guessed, dict(sure))])
+        assert "guess" not in page.headline("amanda@backup", [changed(guessed, dict(sure))])
 
 
 GONE = Gone(1.0, 1, "amanda@backup.service", "10.20.0.9", 100.0, 240.0, 'timeout = "50s"', "4026531840", "1000")
