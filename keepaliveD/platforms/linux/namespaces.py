@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from keepaliveD.platforms.linux.owners import processes
+from keepaliveD.platforms import processes
 from keepaliveD.threads import Task
 
 Result = TypeVar("Result")

@@ -26,12 +26,11 @@ from keepaliveD.model.arming import LOOKED, RESULT, Access
 from keepaliveD.model.errors import KernelError, NotPermitted, Refusal, Unsupported, remedy
 from keepaliveD.model.keepalive import Own
 from keepaliveD.model.sockets import Column, TcpState
-from keepaliveD.platforms import touching
+from keepaliveD.platforms import processes, touching
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.arming import options
 from keepaliveD.platforms.linux.arming.duplicate import Duplicate, duplicate
 from keepaliveD.platforms.linux.arming.options import Brought, Four
-from keepaliveD.platforms.linux.owners import processes
 from keepaliveD.platforms.linux.owners.holders import Holders
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
 from keepaliveD.platforms.touching import Kind

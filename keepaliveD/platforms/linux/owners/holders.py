@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 from keepaliveD.model import requirements
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal, is_shortage
-from keepaliveD.platforms import touching
-from keepaliveD.platforms.linux.owners import descriptors, processes
+from keepaliveD.platforms import processes, touching
+from keepaliveD.platforms.linux.owners import descriptors
 
 CAP_SYS_PTRACE = 19  # include/uapi/linux/capability.h
 MOST = 20_000  # holders remembered; then all are forgotten, some 3 MB

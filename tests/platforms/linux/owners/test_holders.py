@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal
-from keepaliveD.platforms.linux.owners import descriptors, processes
+from keepaliveD.platforms import processes
+from keepaliveD.platforms.linux.owners import descriptors
 from keepaliveD.platforms.linux.owners import holders as module
 from keepaliveD.platforms.linux.owners.holders import Holder, Holders, Likely
 from tests.support.patience import SOON

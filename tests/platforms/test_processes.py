@@ -11,8 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from keepaliveD.platforms import touching
-from keepaliveD.platforms.linux.owners import processes
+from keepaliveD.platforms import processes, touching
 
 LONG = 60.0  # seconds; no test waits for them
 
