@@ -40,7 +40,7 @@ class Answered(NamedTuple):
     """What the daemon says: the most urgent connections, how many others there are, its process, and the host.
 
     `plain` is its very answer about each connection. `age` is how many seconds ago its last scan ended, NaN before the
-    first.
+    first. `why` is why it was not asked about the connections, where it was not.
     """
 
     explained: Sequence[Explained]
@@ -49,6 +49,11 @@ class Answered(NamedTuple):
     host: page.Host
     plain: Sequence[Mapping[str, Any]]
     age: float
+    why: str = ""
+
+
+class _TooMany(Exception):
+    """The daemon cannot be asked about so many sockets at once."""
 
 
 def ask_for(options: argparse.Namespace, root: Path) -> Answered | None:
@@ -56,26 +61,29 @@ def ask_for(options: argparse.Namespace, root: Path) -> Answered | None:
 
     Nothing is explained where it knows none of them.
     """
-    is_asked = False
+    is_asked, why = False, ""
     with contextlib.suppress(NoInput, NotPermitted, KernelError, KeyError, TypeError, ValueError):
         control = control_socket(root)
         pid = running.running(options.state_dir, root)
         if pid and listens(control) != pid:
             return None
         asked_at, status = time.monotonic(), ask(control, "Status")  # first: the figures are as old as this, or newer
-        for wanted in _wanted(options.target, root, control):
-            if not any(wanted.values()):
-                continue
-            try:
-                answer = ask(control, "Explain", wanted, PATIENCE)
-            except KernelError as error:
-                if ANSWERED not in str(error):
-                    return None  # the next meaning of the word would be taken for what it knows of this one
-                is_asked = is_asked or UNKNOWN in str(error)
-                continue  # with the next meaning
-            return _answered(answer, status, time.monotonic() - asked_at)
+        try:
+            for wanted in _wanted(options.target, root, control):
+                if not any(wanted.values()):
+                    continue
+                try:
+                    answer = ask(control, "Explain", wanted, PATIENCE)
+                except KernelError as error:
+                    if ANSWERED not in str(error):
+                        return None  # the next meaning of the word would be taken for what it knows of this one
+                    is_asked = is_asked or UNKNOWN in str(error)
+                    continue  # with the next meaning
+                return _answered(answer, status, time.monotonic() - asked_at)
+        except _TooMany as error:
+            is_asked, why = True, str(error)
         if is_asked:
-            return _answered({"explained": [], "more": 0}, status, time.monotonic() - asked_at)
+            return _answered({"explained": [], "more": 0}, status, time.monotonic() - asked_at)._replace(why=why)
     return None
 
 
@@ -112,12 +120,19 @@ def _wanted(target: str, root: Path, control: Path) -> Iterator[dict[str, Any]]:
 def _with_end(host: str, control: Path) -> list[int]:
     """Return the cookies of the connections that this host is an end of, that of no socket where there are none.
 
-    Return nothing where there are too many. Raises as `every` does.
+    Raises _TooMany, and as `every` does.
     """
     address = str(ipaddress.ip_network(host.partition("%")[0]))
     answers = every(control, "ListConnections", {"addresses": [address]})
     cookies = [one["cookie"] for answer in answers for one in answer["connections"]]
-    return (cookies or [NO_SOCKET]) if len(cookies) <= MOST_INODES else []
+    return _few(cookies) or [NO_SOCKET]
+
+
+def _few(sockets: list[int]) -> list[int]:
+    """Return the same sockets. Raises _TooMany."""
+    if len(sockets) > MOST_INODES:
+        raise _TooMany(f"the daemon explains {MOST_INODES} sockets at most at once, and these are {len(sockets)}")
+    return sockets
 
 
 def _processes(root: Path, pattern: str) -> Iterator[str]:
@@ -128,12 +143,12 @@ def _processes(root: Path, pattern: str) -> Iterator[str]:
 
 
 def _sockets(root: Path, pids: Iterable[str]) -> list[int]:
-    """Return the inodes of the sockets that these processes hold; none of too many. Raises NoInput: not known."""
+    """Return the inodes of the sockets that these processes hold. Raises _TooMany, and NoInput: not known."""
     try:
         inodes = Task(lambda: list(_held(root, pids))).result(MOMENT)
     except (OSError, TimeoutError) as error:
         raise NoInput("the sockets of the process cannot be read") from error
-    return inodes if len(inodes) <= MOST_INODES else []
+    return _few(inodes)
 
 
 def _held(root: Path, pids: Iterable[str]) -> Iterator[int]:

@@ -116,7 +116,7 @@ def _ask(options: argparse.Namespace, root: Path) -> daemons_explanation.Answere
     That scan may find a connection, and arm it: then it is too old as well.
     """
     asked = daemons_explanation.ask_for(options, root)
-    if asked and not asked.explained:
+    if asked and not asked.explained and not asked.why:
         asked = _ask_again(asked, options, root)
     if asked and any(map(page.outdated, asked.explained)):
         asked = _ask_again(asked, options, root)
@@ -142,7 +142,7 @@ def _scanned(
         view = view._replace(daemon=asked.daemon, host=view.host._replace(daemon=True))
     if view.daemon and not given and not options.fix:
         other = its_files.not_followed(options.state_dir, root)
-        said = _not_seen(asked, view) if asked else _why_not_asked(options, root)
+        said = asked.why or _not_seen(asked, view) if asked else _why_not_asked(options, root)
         tell("note", "; ".join(filter(None, (f"{said}: this is a single scan by keepalivectl", other))))
     return view
 

@@ -759,6 +759,32 @@ def test_a_connection_that_the_daemon_has_not_seen_yet_is_no_daemon_that_cannot_
     assert ("amandad" in out) == is_root  # as the daemon knows it
 
 
+@pytest.mark.parametrize("target", ["10.20.0.9", "31", "program2"])
+def test_of_more_sockets_than_the_daemon_explains_that_is_said(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    """It can be asked, and no other scan of it would help."""
+    many = [{"cookie": number} for number in range(daemons_explanation.MOST_INODES + 1)]
+
+    def ask(_path: Path, method: str, *_: object) -> dict[str, object]:
+        if method == "Explain":
+            raise KernelError(f"/control: {daemons_explanation.UNKNOWN}: {{'cookie': 0}}")
+        return {"pid": 812, "scan": {"ago": 7.0, "interval": 15.0}, "settings": []}
+
+    monkeypatch.setattr(daemons_explanation, "ask", ask)
+    monkeypatch.setattr(daemons_explanation, "every", lambda *_: iter([{"connections": many}]))
+    monkeypatch.setattr(daemons_explanation, "_processes", lambda *_: ["31"])
+    monkeypatch.setattr(daemons_explanation, "_held", lambda *_: range(len(many)))
+    monkeypatch.setattr(daemons_explanation, "listens", lambda _: 812)
+    monkeypatch.setattr(orders, "show_it", lambda *_: pytest.fail("it scans in vain"))
+    monkeypatch.setattr(Owners, "held_by", lambda *_: frozenset({2}))
+    assert main(["why", target, "--state-dir", str(desk.directory / "state")]) == 0
+    assert " ".join(desk.capsys.readouterr().err.split()) == (
+        "note: the daemon explains 1024 sockets at most at once, and these are 1025: "
+        "this is a single scan by keepalivectl"
+    )
+
+
 @pytest.mark.parametrize("target", ["31", "31 of which the sockets cannot be read", "amanda@backup"])
 def test_a_daemon_that_is_too_slow_is_not_said_to_know_nothing(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, target: str
