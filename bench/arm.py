@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path as File
 from statistics import median
 
@@ -15,6 +15,7 @@ from keepaliveD.daemon.arming import SocketArming
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.actions import Arm
 from keepaliveD.model.connections import Connection, Owner
+from keepaliveD.model.errors import Refusal
 from keepaliveD.model.results import Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction, ArmRule, OnDrift, Path, Rules, Wish
 from keepaliveD.platforms import detect, unsupported
@@ -57,7 +58,7 @@ class Known:
         holders = [self._holders.known(inode) for inode in inodes]
         return [Owner(holder.pid if holder else 0) for holder in holders]
 
-    def held_by(self, pid: int) -> frozenset[int]:
+    def held_by(self, pids: Collection[int]) -> dict[int, frozenset[int] | Refusal]:
         """Nobody asks."""
         raise NotImplementedError
 

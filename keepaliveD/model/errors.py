@@ -48,6 +48,10 @@ class NoInput(Refusal):
     status = Exit.NOINPUT
 
 
+class NoAnswer(NoInput):
+    """A process hangs, or was not asked in time: end those that hang."""
+
+
 class NotPermitted(Refusal):
     """A privilege is missing, a sandbox forbids the action, or the token of a listener is wrong."""
 

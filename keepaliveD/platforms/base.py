@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field
 from typing import NamedTuple, Protocol
 
@@ -10,7 +10,7 @@ from keepaliveD.model.causes import CLOSED_IDLE_AFTER
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.deaths import Deaths
-from keepaliveD.model.errors import Unsupported
+from keepaliveD.model.errors import Refusal, Unsupported
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import Armed
@@ -72,8 +72,8 @@ class Owners(Protocol):
     def find(self, inodes: Sequence[int], cgroups: Sequence[int]) -> list[Owner]:
         """Return the owner of each socket, by its inode and its cgroup, as far as this process may look."""
 
-    def held_by(self, pid: int) -> frozenset[int]:
-        """Return the inodes of the sockets that a process holds. Raises NoInput, NotPermitted."""
+    def held_by(self, pids: Collection[int]) -> dict[int, frozenset[int] | Refusal]:
+        """Return the inodes of the sockets that each process holds, or NoInput, NoAnswer or NotPermitted."""
 
 
 class Armer(Protocol):

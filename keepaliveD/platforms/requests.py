@@ -74,14 +74,14 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class FindSocketsOf:
-    """Find the sockets of a process."""
+    """Find the sockets of processes."""
 
-    pid: int
+    pids: Sequence[int]
     repeatable = True
 
-    def carry_out(self, session: Session) -> frozenset[int]:
-        """Return their inodes. Raises NoInput, NotPermitted."""
-        return session.owners.held_by(self.pid)
+    def carry_out(self, session: Session) -> dict[int, frozenset[int] | Refusal]:
+        """Return their inodes by process, or why they are not known."""
+        return session.owners.held_by(self.pids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +267,16 @@ def scan(now: float) -> Steps[SocketTable]:
 
 
 def sockets_of(pid: int) -> Steps[frozenset[int]]:
-    """Return the inodes of the sockets that a process holds."""
-    inodes: frozenset[int] = yield FindSocketsOf(pid)
+    """Return the inodes of the sockets that a process holds. Raises NoInput, NotPermitted, Unsupported."""
+    inodes = (yield from sockets_of_each([pid]))[pid]
+    if isinstance(inodes, Refusal):
+        raise inodes
+    return inodes
+
+
+def sockets_of_each(pids: Sequence[int]) -> Steps[dict[int, frozenset[int] | Refusal]]:
+    """Return the inodes of the sockets that each of these processes holds, or why they are not known."""
+    inodes: dict[int, frozenset[int] | Refusal] = yield FindSocketsOf(pids)
     return inodes
 
 

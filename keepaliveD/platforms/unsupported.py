@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NoReturn
 
 from keepaliveD.model.connections import Owner
-from keepaliveD.model.errors import Unsupported
+from keepaliveD.model.errors import Refusal, Unsupported
 from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import Watching
@@ -27,9 +27,10 @@ class NoOwners:
         """Return nobody."""
         return [Owner()] * len(inodes)
 
-    def held_by(self, pid: int) -> frozenset[int]:
+    def held_by(self, pids: Collection[int]) -> dict[int, frozenset[int] | Refusal]:
         """Refuse."""
-        raise Unsupported(f"process {pid}: connections of a process are not known on this system; write HOST:PORT")
+        why = "connections of a process are not known on this system; write HOST:PORT"
+        return {pid: Unsupported(f"process {pid}: {why}") for pid in pids}
 
 
 class NoArmer:

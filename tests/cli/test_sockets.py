@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from keepaliveD.cli import sockets as command
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.targets import units
 from keepaliveD.model.connections import Owner
-from keepaliveD.model.errors import KernelError
+from keepaliveD.model.errors import KernelError, Refusal
 from keepaliveD.model.sockets import TcpState, Timer
 from keepaliveD.platforms.base import Platform, Session
 from tests.support.fakes import FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher, here
@@ -38,8 +38,8 @@ class Owners:
     def find(self, inodes: Sequence[int], _cgroups: Sequence[int]) -> list[Owner]:
         return [Owner(70 + inode, f"program{inode}", UNITS[inode]) for inode in inodes]
 
-    def held_by(self, _: int) -> frozenset[int]:
-        return frozenset()
+    def held_by(self, pids: Collection[int]) -> dict[int, frozenset[int] | Refusal]:
+        return dict.fromkeys(pids, frozenset())
 
 
 class Desk:

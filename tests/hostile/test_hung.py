@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from keepaliveD.model.errors import Exit
-from tests.support.loopback import BARE, Host, forgetful, near_end, settings
+from tests.support.loopback import BARE, FORGOTTEN, Host, forgetful, near_end, settings
 from tests.support.processes import CTL, ENABLE, MUTE, next_line
 from tests.support.rig import UNTUNED
 
@@ -77,6 +79,49 @@ def test_many_processes_that_hang_hide_nobody(host: Host, namespaces: str) -> No
             assert daemon.expect("armed", **near_end(second))["KEEPALIVE_PID"] == os.getpid()
             daemon.stop()
     assert host.namespace.keepalive == UNTUNED
+
+
+HOLDER = """
+import socket, sys
+name, address, port = sys.argv[1:]
+sock = socket.create_connection((address, int(port)))
+with open("/proc/self/comm", "w") as file:
+    file.write(name)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def holding(host: Host, name: str) -> Iterator[None]:
+    """A process that is called so, with a connection that is forgotten soon."""
+    address, port = host.listeners[FORGOTTEN].getsockname()
+    with host.namespace.running(sys.executable, "-c", HOLDER, name, address, str(port)) as holder:
+        assert next_line(holder) == "\n"
+        yield
+
+
+@pytest.mark.parametrize("view", ["daemon's", "scan's"])
+def test_processes_that_hang_hide_no_connection_of_one_with_their_name(host: Host, view: str) -> None:
+    """Each of them cost a second and more, and the daemon's view was given up for any of them."""
+    reached = ("env", f"RUNTIME_DIRECTORY={host.directory}")
+    ask = (*reached, *CTL, "why", f"--state-dir={host.directory}/state")
+    with hanging(host, MANY) as pid:
+        name = Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip()
+        with holding(host, name):
+            if view == "daemon's":
+                with host.daemon(forgetful(), through=reached):
+                    done = host.namespace.run(*ask, name)
+            else:
+                file = host.directory / "config.toml"
+                file.write_text(forgetful(), encoding="utf-8")
+                done = host.namespace.run(*ask, name, f"--config={file}")
+    assert f"process {name} (uid 0): 1 connection: 1 bare" in done.stdout
+    assert ("As of the daemon's last scan" in done.stdout) == (view == "daemon's")
+    assert done.stderr == (
+        f"note: {MANY} processes called {name} do not answer: their connections are not counted; "
+        "if they hang in execve(2), end them with SIGKILL\n"
+    )
 
 
 def test_a_process_that_is_not_there_is_not_said_to_hang(host: Host) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,8 +109,8 @@ class FakeOwners:
     def find(self, inodes: Sequence[int], _cgroups: Sequence[int]) -> list[Owner]:
         return [Owner(77, "backup", "backup.service")] * len(inodes)
 
-    def held_by(self, _: int) -> frozenset[int]:
-        return frozenset()
+    def held_by(self, pids: Collection[int]) -> dict[int, frozenset[int] | Refusal]:
+        return dict.fromkeys(pids, frozenset())
 
 
 @dataclass

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Misuse, NoInput
-from keepaliveD.model.text import decoded
+from keepaliveD.model.text import decoded, printable
 
 MAX_PID = 4194304  # pid_max, proc(5)
 MAX_COOKIE = 2**64 - 1
@@ -71,6 +71,17 @@ def process_name(comm: Path) -> str:
         return decoded(comm.read_bytes().removesuffix(b"\n"))
     except OSError:
         return ""
+
+
+def unanswered(number: int, pattern: str) -> str:
+    """Return the words for processes with this name that do not answer."""
+    if number == 1:
+        said = "process called {} does not answer: its connections are not counted; if it hangs in execve(2), end it"
+    else:
+        said = (
+            "processes called {} do not answer: their connections are not counted; if they hang in execve(2), end them"
+        )
+    return f"{number} {said.format(printable(pattern))} with SIGKILL"
 
 
 def endpoint(text: str) -> tuple[set[int], int]:

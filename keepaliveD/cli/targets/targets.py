@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keepaliveD.cli.printing.fitting import tell
 from keepaliveD.cli.targets import named, nearest
 from keepaliveD.cli.targets.named import (
     COOKIE,
@@ -27,10 +28,10 @@ from keepaliveD.cli.targets.nearest import NOTHING, Besides
 from keepaliveD.cli.worker import Asking
 from keepaliveD.config.units import with_suffix
 from keepaliveD.model.connections import Owner
-from keepaliveD.model.errors import Misuse, NoInput, NotPermitted
+from keepaliveD.model.errors import Misuse, NoAnswer, NoInput, NotPermitted, Refusal
 from keepaliveD.model.sockets import Bools, Indices, Sockets
 from keepaliveD.model.text import printable, shortened
-from keepaliveD.platforms.requests import owners_of, sockets_of
+from keepaliveD.platforms.requests import owners_of, sockets_of, sockets_of_each
 
 PROC = Path("/proc")
 HALF = 2**64 - 1
@@ -114,13 +115,21 @@ def _of_processes(pattern: str, ask: Asking, sockets: Sockets, rows: Indices) ->
     """Return the rows of the processes that /proc names so: to find the owner of each socket takes much longer."""
     held: set[int] = set()
     hidden: list[int] = []
-    for pid in _named(pattern):
-        try:
-            held |= ask(sockets_of(pid))
-        except NoInput:
-            pass  # it has ended
-        except NotPermitted:
-            hidden.append(pid)
+    mute = 0
+    for pid, its in ask(sockets_of_each(list(_named(pattern)))).items():
+        match its:
+            case NotPermitted():
+                hidden.append(pid)
+            case NoAnswer():
+                mute += 1
+            case NoInput():
+                pass  # it has ended
+            case Refusal():
+                raise its
+            case _:
+                held |= its
+    if mute:
+        tell("note", named.unanswered(mute, pattern))
     found = rows[np.isin(sockets["inode"][rows], np.fromiter(held, np.uint64, len(held)))]
     if hidden and not len(found):
         raise NotPermitted(

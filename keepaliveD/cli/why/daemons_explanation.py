@@ -9,7 +9,7 @@ import ipaddress
 import math
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,10 +24,10 @@ from keepaliveD.model.plain import restored
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.places import INTERFACE
-from keepaliveD.threads import Task
+from keepaliveD.platforms import processes
 
 PATIENCE = 10.0  # seconds: it may be scanning
-MOMENT = 2.0  # seconds for a look into /proc: a process that hangs in execve(2) holds whoever looks for ever
+MOMENT = 2.0  # seconds for a look into /proc, beside those for processes that hang in execve(2)
 MOST_INODES = 1024  # that can be asked about
 ANSWERED = f"{INTERFACE}."  # its errors begin so
 UNKNOWN = f"{ANSWERED}NoSuchConnection"
@@ -40,7 +40,8 @@ class Answered(NamedTuple):
     """What the daemon says: the most urgent connections, how many others there are, its process, and the host.
 
     `plain` is its very answer about each connection. `age` is how many seconds ago its last scan ended, NaN before the
-    first. `why` is why it was not asked about the connections, where it was not.
+    first. `why` is why it was not asked about the connections, where it was not. So many processes that the word names
+    have not answered: `unanswered`.
     """
 
     explained: Sequence[Explained]
@@ -50,6 +51,7 @@ class Answered(NamedTuple):
     plain: Sequence[Mapping[str, Any]]
     age: float
     why: str = ""
+    unanswered: int = 0
 
 
 class _TooMany(Exception):
@@ -69,7 +71,7 @@ def ask_for(options: argparse.Namespace, root: Path) -> Answered | None:
             return None
         asked_at, status = time.monotonic(), ask(control, "Status")  # first: the figures are as old as this, or newer
         try:
-            for wanted in _wanted(options.target, root, control):
+            for wanted, unanswered in _wanted(options.target, root, control):
                 if not any(wanted.values()):
                     continue
                 try:
@@ -79,7 +81,8 @@ def ask_for(options: argparse.Namespace, root: Path) -> Answered | None:
                         return None  # the next meaning of the word would be taken for what it knows of this one
                     is_asked = is_asked or UNKNOWN in str(error)
                     continue  # with the next meaning
-                return _answered(answer, status, time.monotonic() - asked_at)
+                since = time.monotonic() - asked_at
+                return _answered(answer, status, since)._replace(unanswered=unanswered)
         except _TooMany as error:
             is_asked, why = True, str(error)
         if is_asked:
@@ -97,24 +100,27 @@ def _answered(answer: Mapping[str, Any], status: Mapping[str, Any], since: float
     return Answered(explained, answer["more"], status["pid"], _host(status), answer["explained"], age)
 
 
-def _wanted(target: str, root: Path, control: Path) -> Iterator[dict[str, Any]]:
-    """Yield what the word may mean, the likeliest first, as the daemon is asked for it. Raises Misuse, NoInput."""
+def _wanted(target: str, root: Path, control: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield what the word may mean, the likeliest first, as the daemon is asked for it.
+
+    With each comes how many processes of that name do not answer. Raises Misuse, NoInput, _TooMany.
+    """
     if cookie := named.COOKIE.fullmatch(target):
-        yield {"cookies": [int(cookie[1], 16)]}
+        yield {"cookies": [int(cookie[1], 16)]}, 0
     elif target.isdecimal():
-        yield {"inodes": _sockets(root, [target])}
+        yield _sockets(root, [target])
         if len(target) <= named.LONGEST_COOKIE and int(target) <= named.MAX_COOKIE:
-            yield {"cookies": [int(target)]}
+            yield {"cookies": [int(target)]}, 0
     elif host := named.host(target):
-        yield {"cookies": _with_end(host, control)}
+        yield {"cookies": _with_end(host, control)}, 0
     elif named.PORT.search(target):
         addresses, port = named.endpoint(target)
-        yield {"ends": [{"address": str(ipaddress.IPv6Address(each)), "port": port} for each in addresses]}
+        yield {"ends": [{"address": str(ipaddress.IPv6Address(each)), "port": port} for each in addresses]}, 0
     elif pid := named.pid_of(target, root / "proc"):
-        yield {"inodes": _sockets(root, [pid])}
+        yield _sockets(root, [pid])
     elif target:
-        yield {"units": [target]}
-        yield {"inodes": _sockets(root, _processes(root, target))}
+        yield {"units": [target]}, 0
+        yield _sockets(root, list(_processes(root, target)))
 
 
 def _with_end(host: str, control: Path) -> list[int]:
@@ -142,24 +148,37 @@ def _processes(root: Path, pattern: str) -> Iterator[str]:
             yield file.parent.name
 
 
-def _sockets(root: Path, pids: Iterable[str]) -> list[int]:
-    """Return the inodes of the sockets that these processes hold. Raises _TooMany, and NoInput: not known."""
+def _sockets(root: Path, pids: Sequence[str]) -> tuple[dict[str, Any], int]:
+    """Return the sockets of these processes, as the daemon is asked for them, and how many processes do not answer.
+
+    Raises _TooMany, and NoInput: none is known.
+    """
+    until = time.monotonic() + MOMENT
     try:
-        inodes = Task(lambda: list(_held(root, pids))).result(MOMENT)
-    except (OSError, TimeoutError) as error:
+        answers = processes.ask(map(int, pids), lambda pid: _held(root, pid, until), processes.PATIENCE)
+    except OSError as error:
         raise NoInput("the sockets of the process cannot be read") from error
-    return _few(inodes)
+    known = [its for its in answers.values() if its is not None]
+    inodes = [inode for its in known for inode in its]
+    if len(known) < len(pids) and not inodes:
+        raise NoInput("the processes do not answer")
+    return {"inodes": _few(inodes)}, len(pids) - len(known)
 
 
-def _held(root: Path, pids: Iterable[str]) -> Iterator[int]:
-    for pid in pids:
-        directory = root / f"proc/{pid}/fd"
-        with contextlib.suppress(OSError):
-            for name in os.listdir(directory):
-                with contextlib.suppress(OSError):
-                    link = os.readlink(directory / name)
-                    if link.startswith(SOCKET):
-                        yield int(link[len(SOCKET) : -1])
+def _held(root: Path, pid: int, until: float) -> list[int] | None:
+    """Return the inodes of the sockets of a process, as far as they can be seen; None where it is too late."""
+    inodes: list[int] = []
+    directory = root / f"proc/{pid}/fd"
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory):
+            if time.monotonic() > until:
+                return None
+            processes.go_on()
+            with contextlib.suppress(OSError):
+                link = os.readlink(directory / name)
+                if link.startswith(SOCKET):
+                    inodes.append(int(link[len(SOCKET) : -1]))
+    return inodes
 
 
 # what it answers, as the page takes it

@@ -14,6 +14,7 @@ from keepaliveD.cli import arguments
 from keepaliveD.cli.asking import its_files, orders, whose_view
 from keepaliveD.cli.asking.asking import ask, control_socket
 from keepaliveD.cli.printing.fitting import tell, terminal_width, wrapped
+from keepaliveD.cli.targets import named
 from keepaliveD.cli.why import daemons_explanation, forgotten, page, solutions
 from keepaliveD.cli.why.earlier import place_of, without_written
 from keepaliveD.cli.why.for_people import View, advise, assumed, print_lines, say_fixed, say_written, show
@@ -88,6 +89,8 @@ def _look(options: argparse.Namespace, root: Path, given: Path | None) -> View:
     asked = None if given else _ask(options, root)
     if not asked or not asked.explained or (options.fix and any(map(_requires_root, asked.explained))):
         return _scanned(options, root, asked, given)
+    if asked.unanswered:
+        tell("note", named.unanswered(asked.unanswered, options.target))
     options.config = its_files.followed(options.state_dir, root)
     ended = forgotten.known(options.state_dir, [one.connection for one in asked.explained])
     host = asked.host._replace(forgotten=ended)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from keepaliveD.cli.ctl import main
 from keepaliveD.log.entries import Entry
 from keepaliveD.model.connections import Owner
-from keepaliveD.model.errors import NoInput
+from keepaliveD.model.errors import NoInput, Refusal
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import TcpState
@@ -34,12 +34,9 @@ class Owners:
             for inode, cgroup in zip(inodes, cgroups, strict=True)
         ]
 
-    def held_by(self, pid: int) -> frozenset[int]:
-        if pid == 78:
-            return frozenset()
-        if pid != 77:
-            raise NoInput(f"process {pid}: does not exist")
-        return frozenset({1, 2})
+    def held_by(self, pids: Collection[int]) -> dict[int, frozenset[int] | Refusal]:
+        held = {77: frozenset({1, 2}), 78: frozenset[int]()}
+        return {pid: held.get(pid, NoInput(f"process {pid}: does not exist")) for pid in pids}
 
 
 SOCKETS: list[Socket] = [

@@ -9,10 +9,11 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from keepaliveD.log.journal import as_object
 from keepaliveD.model.actions import Outcome
 from keepaliveD.model.arming import Access
 from keepaliveD.model.connections import Owner, Verdict
-from keepaliveD.model.errors import ConfigError, KernelError, NoInput, NotPermitted, Unsupported
+from keepaliveD.model.errors import ConfigError, KernelError, NoAnswer, NoInput, NotPermitted, Refusal, Unsupported
 from keepaliveD.model.explained import Explained, HelpfulRule
 from keepaliveD.model.keepalive import ALL, Found, Keepalive, SocketKeepalive
 from keepaliveD.model.origin import Origin, Source
@@ -76,10 +77,8 @@ class Owners:
             for inode, cgroup in zip(inodes, cgroups, strict=True)
         ]
 
-    def held_by(self, pid: int) -> frozenset[int]:
-        if pid != 70:
-            raise NoInput(f"process {pid}: does not exist")
-        return frozenset({1})
+    def held_by(self, pids: Collection[int]) -> dict[int, frozenset[int] | Refusal]:
+        return {pid: frozenset({1}) if pid == 70 else NoInput(f"process {pid}: does not exist") for pid in pids}
 
 
 @dataclasses.dataclass
@@ -235,7 +234,7 @@ def test_a_process_is_named_as_the_journal_prints_it(
         (tmp_path / str(pid)).mkdir()
         (tmp_path / str(pid) / "comm").write_text(f"{name}\n")
     monkeypatch.setattr(targets, "PROC", tmp_path)
-    monkeypatch.setattr(Owners, "held_by", lambda _, pid: frozenset({pid - 68}))
+    monkeypatch.setattr(Owners, "held_by", lambda _, pids: {pid: frozenset({pid - 68}) for pid in pids})
     status, out, err = desk.types(target)
     assert (status == 0) == found, err
     assert (" -> " in out) == found
@@ -777,7 +776,7 @@ def test_of_more_sockets_than_the_daemon_explains_that_is_said(
     monkeypatch.setattr(daemons_explanation, "_held", lambda *_: range(len(many)))
     monkeypatch.setattr(daemons_explanation, "listens", lambda _: 812)
     monkeypatch.setattr(orders, "show_it", lambda *_: pytest.fail("it scans in vain"))
-    monkeypatch.setattr(Owners, "held_by", lambda *_: frozenset({2}))
+    monkeypatch.setattr(Owners, "held_by", lambda _, pids: dict.fromkeys(pids, frozenset({2})))
     assert main(["why", target, "--state-dir", str(desk.directory / "state")]) == 0
     assert " ".join(desk.capsys.readouterr().err.split()) == (
         "note: the daemon explains 1024 sockets at most at once, and these are 1025: "
@@ -808,6 +807,41 @@ def test_a_daemon_that_is_too_slow_is_not_said_to_know_nothing(
     monkeypatch.setattr(daemons_explanation, "listens", lambda _: 812)
     options = argparse.Namespace(target=target.partition(" of ")[0], state_dir=desk.directory / "state")
     assert daemons_explanation.ask_for(options, Path("/")) is None
+
+
+def test_a_daemon_is_not_asked_about_a_process_whose_sockets_are_not_read_in_time(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of its connections would pass for all."""
+    status = {"pid": 812, "scan": {"ago": 7.0, "interval": 15.0}, "settings": []}
+    questions: list[dict[str, object]] = []
+
+    def ask(_path: Path, method: str, wanted: dict[str, object] | None = None, *_: object) -> dict[str, object]:
+        questions.append(wanted or {})
+        return status if method == "Status" else {"explained": [], "more": 0}
+
+    monkeypatch.setattr(daemons_explanation, "ask", ask)
+    monkeypatch.setattr(daemons_explanation, "listens", lambda _: 812)
+    options = argparse.Namespace(target=str(os.getpid()), state_dir=desk.directory / "state")
+    with socket.create_server(("127.0.0.1", 0)):
+        assert daemons_explanation.ask_for(options, Path("/"))
+        monkeypatch.setattr(daemons_explanation, "MOMENT", -1.0)
+        assert daemons_explanation.ask_for(options, Path("/")) is None
+    assert [list(question) for question in questions] == [[], ["inodes"], []]
+
+
+def test_one_process_that_does_not_answer_is_not_called_several(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pid in (69, 70):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "comm").write_text("amandad\n")
+    monkeypatch.setattr(targets, "PROC", tmp_path)
+    monkeypatch.setattr(Owners, "held_by", lambda *_: {69: NoAnswer("hangs"), 70: frozenset({1})})
+    status, out, err = desk.types("amandad")
+    assert status == 0
+    assert out.startswith("process amandad (uid 1000): 1 connection: ")
+    assert " ".join(err).startswith("note: 1 process called amandad does not answer: its connections are not counted; ")
 
 
 @pytest.mark.parametrize("more", [0, 5])

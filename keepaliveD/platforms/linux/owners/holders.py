@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keepaliveD.model import requirements
-from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal, is_shortage
+from keepaliveD.model.errors import KernelError, NoAnswer, NoInput, NotPermitted, Refusal, is_shortage
 from keepaliveD.platforms import processes, touching
 from keepaliveD.platforms.linux.owners import descriptors
 
@@ -31,6 +31,7 @@ MOST_UNITS = 1_000  # whose turns are remembered; then all are forgotten
 FIRST, LATER = 1.0, 0.25  # seconds for likely holders, and as many for all others; the first pass finds the most
 MOMENT = 0.05  # seconds for likely holders where the kernel goes over all open files, which may take as long
 REST = 19  # times as long as the kernel worked it is not asked again
+ALL_OF_THEM = 10.0  # seconds for all processes whose sockets are asked for together
 SLICE = 4  # parts of a process's descriptors that are read at a time
 
 
@@ -109,31 +110,43 @@ class Holders:
             self._seek_everywhere(sought)
         self._known |= found
 
-    def held_by(self, pid: int) -> frozenset[int]:
-        """Return the inodes of the sockets that a process holds, and remember them. Raises NoInput, NotPermitted."""
-        if not os.path.isdir(f"{self._root}/proc/{pid}"):
-            raise NoInput(f"process {pid}: does not exist")
-        held = processes.ask([pid], self._sockets, processes.PATIENCE).get(pid)
-        if held is None and processes.hangs(pid):
-            raise NoInput(f"process {pid}: hangs in execve(2); end it with SIGKILL")
-        if held is None:
-            raise NoInput(f"process {pid}: not asked: too many other processes hang; end these with SIGKILL")
-        if isinstance(held, PermissionError):
-            raise NotPermitted(
-                f"process {pid}: not permitted: run as root, or with {requirements.OWNERS.named}"
-            ) from held
-        if isinstance(held, OSError):
-            raise NoInput(f"process {pid}: does not exist") from held
-        self._known |= held
-        return frozenset(held)
+    def held_by(self, pids: Collection[int]) -> dict[int, frozenset[int] | Refusal]:
+        """Return the inodes of the sockets that each process holds, and remember them; else why they are not known.
 
-    def _sockets(self, pid: int) -> dict[int, Holder] | OSError:
-        """Return the sockets of a process, or why they cannot be seen."""
+        All are asked at once, for ALL_OF_THEM at most: who hangs costs no time of its own.
+        """
+        there = [pid for pid in pids if os.path.isdir(f"{self._root}/proc/{pid}")]
+        until = time.monotonic() + ALL_OF_THEM
+        answers = processes.ask(there, lambda pid: self._sockets(pid, until), processes.PATIENCE)
+        held: dict[int, frozenset[int] | Refusal] = {}
+        for pid in pids:
+            kind: type[Refusal] = NoInput
+            why = "does not exist"
+            match answers.get(pid):
+                case dict() as its:
+                    self._known |= its
+                    held[pid] = frozenset(its)
+                    continue
+                case PermissionError():
+                    kind, why = NotPermitted, f"not permitted: run as root, or with {requirements.OWNERS.named}"
+                case TimeoutError():
+                    kind, why = NoAnswer, f"not asked in time: to ask all takes longer than {ALL_OF_THEM:g}s"
+                case None if pid in there and processes.hangs(pid):
+                    kind, why = NoAnswer, "hangs in execve(2); end it with SIGKILL"
+                case None if pid in there:
+                    kind, why = NoAnswer, "not asked: too many other processes hang; end these with SIGKILL"
+            held[pid] = kind(f"process {pid}: {why}")
+        return held
+
+    def _sockets(self, pid: int, until: float) -> dict[int, Holder] | OSError:
+        """Return the sockets of a process, or why they cannot be seen: TimeoutError where it is too late."""
         held: dict[int, Holder] = {}
         try:
             for part in descriptors.parts(_descriptors(self._root, pid)):
                 if part.sockets and _is_worker(self._root, pid):
                     return {}
+                if time.monotonic() > until:
+                    return TimeoutError()
                 held |= {inode: Holder(pid, fd) for fd, inode in part.sockets}
                 processes.go_on()
         except OSError as error:

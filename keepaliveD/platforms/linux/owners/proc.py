@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from keepaliveD.model.connections import Owner
+from keepaliveD.model.errors import Refusal
 from keepaliveD.model.text import decoded
 from keepaliveD.platforms.linux.owners.cgroups import Cgroup, Cgroups
 from keepaliveD.platforms.linux.owners.holders import Holders, Likely
@@ -32,9 +33,9 @@ class ProcOwners:
         }
         return [owners[socket] for socket in sockets]
 
-    def held_by(self, pid: int) -> frozenset[int]:
-        """Return the inodes of the sockets that a process has open. Raises NoInput, NotPermitted."""
-        return self._holders.held_by(pid)
+    def held_by(self, pids: Collection[int]) -> dict[int, frozenset[int] | Refusal]:
+        """Return the inodes of the sockets that each process has open, or NoInput, NoAnswer or NotPermitted."""
+        return self._holders.held_by(pids)
 
     def _process_name(self, pid: int) -> str:
         """Return the kernel's name of a process: 15 bytes at most. A command line may be as long as memory.

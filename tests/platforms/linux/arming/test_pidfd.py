@@ -79,7 +79,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         netns = os.stat("/proc/self/ns/net").st_ino
         connection = dataclasses.replace(BARE, cookie=cookie, inode=inode, netns=netns)
         holders = Holders()
-        holders.held_by(os.getpid())
+        holders.held_by([os.getpid()])
         yield Scene(sock, connection, ArmingRecord(tmp_path, "b00t"), PidfdArmer(Path("/"), holders))
 
 

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -14,13 +15,15 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal
+from keepaliveD.model.errors import KernelError, NoAnswer, NoInput, NotPermitted, Refusal
 from keepaliveD.platforms import processes
 from keepaliveD.platforms.linux.owners import descriptors
 from keepaliveD.platforms.linux.owners import holders as module
 from keepaliveD.platforms.linux.owners.holders import Holder, Holders, Likely
 from tests.support.patience import SOON
 from tests.support.unprivileged import NOBODY, as_nobody, reachable_directory
+
+HANG = 40  # processes, and one more that does not
 
 
 class Host:
@@ -69,6 +72,14 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(os, "readlink", counted)
     monkeypatch.setattr(psutil, "pids", pids)
     return host
+
+
+def held_by(root: Path, pid: int) -> frozenset[int]:
+    """The sockets of one process, or why they are not known."""
+    held = Holders(root).held_by([pid])[pid]
+    if isinstance(held, Refusal):
+        raise held
+    return held
 
 
 def test_the_owner_is_a_process_and_its_number_for_the_socket(host: Host) -> None:
@@ -282,7 +293,7 @@ def test_all_sockets_of_a_process_are_reported_and_remembered(host: Host) -> Non
     """keepalivectl arm PID."""
     host.process(7, "/dev/null", "socket:[5]", "anon_inode:[eventpoll]", "socket:[6]", "socket:[6]")
     holders = Holders(host.root)
-    assert holders.held_by(7) == {5, 6}
+    assert holders.held_by([7]) == {7: frozenset({5, 6})}
     host.listed.clear()
     assert holders.find([5]) == {5: Holder(7, 1)}
     assert host.listed == []
@@ -291,7 +302,7 @@ def test_all_sockets_of_a_process_are_reported_and_remembered(host: Host) -> Non
 def test_a_process_that_is_not_there_is_said(host: Host) -> None:
     (host.root / "proc").mkdir()
     with pytest.raises(NoInput, match=r"^process 4711: does not exist$"):
-        Holders(host.root).held_by(4711)
+        held_by(host.root, 4711)
 
 
 def test_a_process_of_another_user_is_said() -> None:
@@ -306,7 +317,7 @@ def test_a_process_of_another_user_is_said() -> None:
                 NotPermitted,
                 match=r"^process 7: not permitted: run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH$",
             ):
-                Holders(directory).held_by(7)
+                held_by(directory, 7)
 
 
 # races
@@ -462,9 +473,38 @@ def test_a_process_that_was_not_asked_is_not_said_to_hang(host: Host, monkeypatc
     monkeypatch.setattr(processes, "ask", lambda *_: {})
     host.process(7, "socket:[5]")
     with pytest.raises(NoInput, match=r"^process 7: not asked: too many other processes hang; end these with SIGKILL$"):
-        Holders(host.root).held_by(7)
+        held_by(host.root, 7)
     with pytest.raises(NoInput, match=r"^process 8: does not exist$"):
-        Holders(host.root).held_by(8)
+        held_by(host.root, 8)
+
+
+def test_processes_that_hang_are_waited_for_together(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them cost a second, and a look at all that were known to hang."""
+    monkeypatch.setattr(processes, "_executing", {})
+    looked: Counter[int] = Counter()
+    monkeypatch.setattr(processes, "PATIENCE", 0.1)
+
+    def executes(pid: int) -> bool:
+        looked[pid] += 1
+        return pid < HANG
+
+    monkeypatch.setattr(processes, "_executes", executes)
+    for pid in range(1, HANG + 1):
+        host.process(pid, "socket:[5]")
+    holders = Holders(host.root)
+    held = holders.held_by(range(1, HANG + 1))
+    assert held[HANG] == frozenset({5})
+    assert {str(held[pid]).partition(": ")[2] for pid in range(1, HANG)} == {"hangs in execve(2); end it with SIGKILL"}
+    looked.clear()
+    assert holders.held_by(range(1, HANG + 1))[HANG] == frozenset({5})
+    assert set(looked.values()) <= {1, 2}
+
+
+def test_whoever_is_not_read_in_time_is_said(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ALL_OF_THEM", -1.0)
+    host.process(7, "socket:[5]")
+    with pytest.raises(NoAnswer, match=r"^process 7: not asked in time: to ask all takes longer than -1s$"):
+        held_by(host.root, 7)
 
 
 # this machine
@@ -477,7 +517,7 @@ def test_a_real_socket_is_found_in_this_process_and_in_its_child() -> None:
         assert Holders().find([inode], [Likely("a.service", {inode}, {os.getpid()})]) == {
             inode: Holder(os.getpid(), sock.fileno())
         }
-        assert inode in Holders().held_by(os.getpid())
+        assert inode in held_by(Path("/"), os.getpid())
         holders = Holders()
         holders.find([inode])
     assert holders.find([inode]) == {}

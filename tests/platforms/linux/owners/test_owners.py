@@ -253,7 +253,7 @@ def test_what_was_found_for_owners_is_known_to_who_shares_the_memory(host: Host)
     holders = Holders(host.root)
     with_owners(ProcOwners(host.root, holders), [held(5)])
     assert holders.known(5) == (7, 1)
-    assert ProcOwners(host.root, holders).held_by(7) == {5}
+    assert ProcOwners(host.root, holders).held_by([7]) == {7: frozenset({5})}
 
 
 ID = "4f5f4ff6b2d8d34bd4e1eb9c27a6c2a8fe91ecdd6a1f8a3f0b0f2d8b7d5d9c11"
