@@ -13,6 +13,7 @@ from keepaliveD.cli.why.page import Host
 from keepaliveD.model.connections import AT_RISK, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.explained import Explained
+from keepaliveD.policy.arming.meaning import fits
 from keepaliveD.policy.timeouts.scan_interval import scan_interval
 
 Settings = tuple[tuple[str, str], ...]  # of a rule, by key
@@ -62,7 +63,7 @@ def of(explained: Iterable[Explained], host: Host) -> Solution:
             paths[path] = None
         if its.remedy:
             rules[its.remedy.settings] = None
-        elif path:
+        elif path and not (its.armed and fits(its.armed.after.times, path.seconds)):
             rules[_arming(its, path)] = None
     shortest = min((path.seconds for path in paths), default=FOREVER)
     return Solution(tuple(paths), tuple(rules), scan_interval(shortest, host.interval))

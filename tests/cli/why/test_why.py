@@ -851,11 +851,11 @@ def test_a_connection_that_its_file_has_armed_is_told_to_write_no_file(
 ) -> None:
     """It has survived longer silences since, and the daemon takes the longest for its timeout.
 
-    Nothing is said of connections that are not explained.
+    The rule that armed it names its process, not the path. Nothing is said of connections that are not explained.
     """
     ended(desk, 100.0)
     survived = Origin(Source.EVIDENCE, "longest silence it survived")
-    armed = Armed(OFF, SocketKeepalive(True, Keepalive(60, 20, 31)))
+    armed = Armed(OFF, SocketKeepalive(True, Keepalive(20, 20, 31)))
     one = dataclasses.replace(samples.BARE, verdict=Verdict.SAFE, origin=survived, netns=0, uid=1000)
     rule = ArmRule("arm[1]", ArmAction.ENABLE, None, 20, 31)
     found = Found(armed.after, ALL, None)
@@ -866,10 +866,14 @@ def test_a_connection_that_its_file_has_armed_is_told_to_write_no_file(
     file = desk.directory / f"config.d/00-why-to_{one.remote.address}.toml"
     if is_written:
         file.parent.mkdir()
-        file.touch()
+        file.write_text(
+            f'[[path]]\nname = "to {one.remote.address}"\nnetworks = ["{one.remote.address}/32"]\ntimeout = "50s"\n'
+            '[[arm]]\nprocess = "amandad"\naction = "enable"\nidle = "auto"\n'
+        )
     assert main(["why", "amanda@backup", "--state-dir", str(desk.directory / "state")]) == 0
     out = " ".join(desk.capsys.readouterr().out.split())
     assert "1 connection to 10.20.0.9 died" in out
+    assert "[[arm]]" not in out
     assert (f"write this into {file}" in out) != is_written
     assert (f"Nothing to fix: {file} keeps these connections alive." in out) == (is_written and not more)
     assert (f"{file} keeps the connections alive that are explained here." in out) == (is_written and bool(more))
