@@ -27,6 +27,7 @@ from keepaliveD.policy.verdicts.paths import ignored
 
 AUTO = "auto"
 HELPFUL = (Due.NOTHING, Due.KEEPALIVE)  # keepalive is sent only while nothing else is pending
+UNANSWERED = (Due.RETRANSMIT, Due.ZERO_WINDOW, Due.END)  # a packet has left that the peer has not answered
 
 
 class Surroundings(NamedTuple):
@@ -76,6 +77,8 @@ def _helped(its: Explained, wish: Wish, around: Surroundings, timeout: float) ->
     if its.found is None or not its.watched or its.connection.verdict not in AT_RISK:
         return its
     found = its.found
+    if its.connection.due in UNANSWERED:
+        found = found._replace(unanswered=max(1, found.unanswered))  # what is read counts probes only
     its = dataclasses.replace(its, decision=_decide(its, found, wish))
     if isinstance(its.decision, Armed) or its.decision is ArmingResult.PROBE_UNANSWERED:
         return its

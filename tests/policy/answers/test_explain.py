@@ -92,6 +92,13 @@ def test_a_rule_that_helps_already_needs_no_other() -> None:
     assert (its.rule.name, its.remedy, its.hopeless) == ("arm[1]", None, None)
 
 
+def test_no_rule_arms_a_connection_while_its_data_is_sent_again() -> None:
+    """The daemon does not either; what is read of a socket counts probes only."""
+    again: Socket = {**idle(300.0, cookie=1), "timer": Timer.RETRANSMIT, "expires": 9.0, "retransmits": 3}
+    its = explained(looked(OFF), rule(ArmAction.ENABLE, "arm[1]"), socket=again)
+    assert (its.decision, its.remedy) == (ArmingResult.PROBE_UNANSWERED, None)
+
+
 def test_the_first_rule_that_matches_the_owner_counts() -> None:
     its = explained(
         looked(OFF),
