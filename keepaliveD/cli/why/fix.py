@@ -71,7 +71,7 @@ def _fix(options: argparse.Namespace, root: Path, look: Callable[[], View], view
     _check_daemon(options, view.daemon, root)
     if first := first_rules(options, view, file):
         raise Misuse(f"a rule matches before a new one would: {first}; change it there")
-    helped = [one for one in view.explained if one.remedy or solutions.supported_path(one, view.host)]
+    helped = solutions.helped(view.explained, view.host)
     solution, having = without_written(solution, options.config, file)
     if not solution.helps:
         _have_read(options, root, look, view, helped, said=f"A rule in {listed(having)} arms them")
@@ -282,7 +282,7 @@ def _too_late(concerned: Sequence[Explained], now: Sequence[Explained]) -> str:
         for number, what in (
             (ended, "The path had already forgotten {}, which ended."),
             (closed, "{} ended meanwhile."),
-            (cut, "The path had already forgotten {}, whose program will get an error."),
+            (cut, "The path had already forgotten {}, whose program will get an error and must connect again."),
         )
         if number
     ]
@@ -328,6 +328,10 @@ def _raise_if_doubtful(view: View) -> None:
 
 
 def _is_helped(one: Explained) -> bool:
-    """Return whether arming has done what it can: a connection that is cut stays so, and its program gets an error."""
-    verdict = one.connection.verdict
-    return verdict not in AT_RISK or (verdict is Verdict.CUT and one.armed is not None)
+    """Return whether arming has done what it can: a connection that is cut stays so, and its program gets an error.
+
+    No daemon arms one that is cut while a packet of it is unanswered: its program gets that error without us.
+    """
+    if one.connection.verdict is not Verdict.CUT:
+        return one.connection.verdict not in AT_RISK
+    return one.armed is not None or not (one.remedy or isinstance(one.decision, Armed))

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from keepaliveD.cli.asking import process
 from keepaliveD.cli.printing.fitting import say, terminal_width, wrapped
 from keepaliveD.cli.starting import how_to_start
-from keepaliveD.cli.why import page
+from keepaliveD.cli.why import page, solutions
 from keepaliveD.cli.why.solutions import Solution
 from keepaliveD.config.drop_ins import rules_before
+from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import span
 from keepaliveD.model.explained import Explained
 from keepaliveD.model.text import printable
@@ -56,10 +57,10 @@ def advise(options: argparse.Namespace, root: Path, view: View, solution: Soluti
     """Print the lines that would keep them alive, ready to paste into the file."""
     print()
     if first := first_rules(options, view, file):
-        say(f"To keep these connections alive, change the rule that matches them ({first}), or write before it:")
+        say(f"To keep {_whose(view)} alive, change the rule that matches them ({first}), or write before it:")
         print_lines(solution.lines)
         return
-    say(f"To keep these connections alive, write this into {printable(str(file))}:")
+    say(f"To keep {_whose(view)} alive, write this into {printable(str(file))}:")
     print_lines(solution.lines)
     check = shlex.join(["keepalivectl", "check", *([str(options.config)] if options.config else [])])
     then, same = (
@@ -84,7 +85,13 @@ def say_written(options: argparse.Namespace, root: Path, view: View, files: Sequ
     """Print which files have the rule that would keep them alive, and how the daemon comes to read it."""
     print()
     read = _how_it_is_read(options, root, view)
-    say(f"A rule in {listed(files)} keeps these connections alive, once it is read: {read}")
+    say(f"A rule in {listed(files)} keeps {_whose(view)} alive, once it is read: {read}")
+
+
+def _whose(view: View) -> str:
+    """Return the words for what a rule keeps alive: where the path has forgotten all that it is for, the next ones."""
+    are_cut = all(one.connection.verdict is Verdict.CUT for one in solutions.helped(view.explained, view.host))
+    return "the next connections" if are_cut else "these connections"
 
 
 def listed(files: Sequence[Path]) -> str:

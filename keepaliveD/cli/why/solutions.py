@@ -69,6 +69,11 @@ def of(explained: Iterable[Explained], host: Host) -> Solution:
     return Solution(tuple(paths), tuple(rules), scan_interval(shortest, host.interval))
 
 
+def helped(explained: Iterable[Explained], host: Host) -> list[Explained]:
+    """Return those of the connections for which there is a rule or a path to write."""
+    return [one for one in explained if one.remedy or supported_path(one, host)]
+
+
 def supported_path(its: Explained, host: Host) -> HelpfulPath | None:
     """Return the path to write where ends of connections say more of its timeout than anybody has written down."""
     one = its.connection

@@ -107,7 +107,7 @@ def _is_fixed(view: View, files: Sequence[Path]) -> bool:
 
     A connection that has survived for longer than was written then has that as its timeout, with older deaths below.
     """
-    helped = [one for one in view.explained if one.remedy or solutions.supported_path(one, view.host)]
+    helped = solutions.helped(view.explained, view.host)
     return all(map(os.path.exists, files)) and all(
         one.armed and one.connection.verdict is Verdict.SAFE for one in helped
     )

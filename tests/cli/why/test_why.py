@@ -347,6 +347,7 @@ def test_fix_takes_no_answer_to_a_question_that_nobody_reads(desk: Desk, monkeyp
     assert not desk.written.exists()
 
 
+MUST_CONNECT = "whose program will get an error and must connect again."
 NEXT = "The rule arms the next connection, at connect or at the next scan."
 
 
@@ -382,7 +383,7 @@ def test_fix_counts_every_connection_that_the_path_had_forgotten(desk: Desk) -> 
     assert status == 0
     assert "3 connections: 3 cut" in out
     said = " ".join(out.split())
-    assert said.endswith(f"The path had already forgotten 3 connections, whose program will get an error. {NEXT}")
+    assert said.endswith(f"The path had already forgotten 3 connections, {MUST_CONNECT} {NEXT}")
 
 
 def test_fix_of_a_forgotten_connection_takes_the_daemon_for_no_program(
@@ -403,7 +404,7 @@ def test_fix_of_a_forgotten_connection_takes_the_daemon_for_no_program(
     assert (status, err) == (0, [])
     assert "armed by keepaliveD: idle 30s, interval 14s, probes 44" in out
     assert "its program has changed that since" not in out
-    said = "The path had already forgotten 1 connection, whose program will get an error."
+    said = f"The path had already forgotten 1 connection, {MUST_CONNECT}"
     assert out.endswith(f"\n\n{said} {NEXT}\n")
 
 
@@ -420,6 +421,26 @@ def test_fix_does_not_say_that_a_connection_is_not_armed_which_it_shows_as_armed
     status, out, err = desk.types("amanda@backup", "--fix", "--yes")
     assert (status, err) == (0, [])
     assert "1 connection: 1 safe" in out.partition("Reloaded the daemon.")[2]
+
+
+def test_fix_of_a_connection_that_no_rule_helps_any_more_says_so_at_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path had forgotten it before; its data is being sent again, and to wait or to repeat --fix is in vain."""
+    desk.config.write_text("")
+    desk.daemon, desk.to_reload = 4242, lambda: None
+    ended(desk, 100.0)
+    desk.sockets = [{**SOCKETS[0], **idle(300.0), "timer": Timer.RETRANSMIT, "expires": 9.0, "retransmits": 3}]
+    monkeypatch.setattr(fix, "PATIENCE", -1.0)
+    file = desk.directory / "config.d/00-why-to_10.20.0.9.toml"
+    said = " ".join(desk.types("amanda@backup")[1].split())
+    assert f"To keep the next connections alive, write this into {file}:" in said
+    status, out, err = desk.types("amanda@backup", "--fix", "--yes")
+    assert (status, [line for line in err if "warning" not in line], desk.reloaded) == (0, [], [4242])
+    said = " ".join(out.split())
+    assert f"Wrote {file}. Reloaded the daemon." in said
+    assert "would not arm it: to arm it while a packet is unanswered could end it" in said
+    assert said.endswith(f"The path had already forgotten 1 connection, {MUST_CONNECT} {NEXT}")
 
 
 def test_what_is_safe_by_a_guess_says_so_wherever_it_is_said(desk: Desk) -> None:
