@@ -10,7 +10,7 @@ from keepaliveD.model.connections import WhatCounts
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.rules import Path
 from keepaliveD.model.text import printable
-from keepaliveD.policy.arming.meaning import explain, probes_before, traffic
+from keepaliveD.policy.arming.meaning import ENOUGH, explain, probes_before, traffic
 
 SOCKETS = (100, 10_000)  # for which the traffic is told
 
@@ -45,4 +45,6 @@ def _fit(config: Config, path: Path) -> str:
         return f"forgets after {span(path.timeout)} without data ({path.origin}): keepalive does not help"
     probes = probes_before(config.keepalive, path.timeout)
     before = f"{probes:.0f} probe{'' if probes == 1 else 's'} before that"
+    if probes < ENOUGH and rules.is_armed(config, path):
+        before += " by the settings above; a rule arms connections there in time"
     return f"forgets after {span(path.timeout)} ({path.origin}): {before}"

@@ -120,6 +120,19 @@ def test_every_path_is_reported_with_its_origin_and_the_probes_that_fit(
     ]
 
 
+def test_a_path_on_which_only_a_rule_sends_probes_in_time_is_said_to_have_one(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As why --fix writes them: the path is not as lost as the system's settings alone make it look."""
+    text = '[[path]]\nname = "hasty"\nnetworks = ["10.0.0.0/8"]\ntimeout = "31s"\n[[arm]]\nprocess = "python3"\n'
+    without = f"path hasty    forgets after 31s (configured in {file}): 0 probes before that by the settings above"
+    _, out, err = check(file, text + 'action = "enable"\nidle = "auto"\n', capsys)
+    assert f"{without}; a rule arms connections there in time" in out
+    assert err == []
+    _, out, _ = check(file, text + 'action = "enable"\nidle = "1min"\n', capsys)
+    assert without.removesuffix(" by the settings above") in out
+
+
 def test_a_path_that_is_more_hurried_than_the_watch_is_a_warning(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
