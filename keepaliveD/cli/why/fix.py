@@ -180,6 +180,8 @@ def _raise_if_at_risk(view: View) -> None:
         raise KernelError(f"what would help is not known, because the socket of a connection was not read: {why}")
     if left:
         _raise_if_left_out(view)
+        if all(one.connection.verdict is Verdict.CUT for one in left):
+            raise Unsupported("no rule helps connections that the path has forgotten: their program must connect again")
         raise Unsupported("no rule would help the connections at risk; see above")
 
 

@@ -441,6 +441,9 @@ def test_fix_of_a_connection_that_no_rule_helps_any_more_says_so_at_once(
     assert f"Wrote {file}. Reloaded the daemon." in said
     assert "would not arm it: to arm it while a packet is unanswered could end it" in said
     assert said.endswith(f"The path had already forgotten 1 connection, {MUST_CONNECT} {NEXT}")
+    status, _, (line,) = desk.types("amanda@backup", "--fix", "--yes")
+    said = "no rule helps connections that the path has forgotten: their program must connect again"
+    assert (status, line) == (69, f"keepalivectl: {said}")
 
 
 def test_what_is_safe_by_a_guess_says_so_wherever_it_is_said(desk: Desk) -> None:
