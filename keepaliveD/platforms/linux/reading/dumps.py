@@ -64,7 +64,7 @@ class Dumps:
         self._socket.close()
 
     def receive(self, family: int, netns: int, sockets: Sockets, scratch: bytearray) -> tuple[int, bool]:
-        """Append all sockets of a family; return how many the dump told of, and false where it raced with changes.
+        """Append all sockets of a family; return how many it met, and false where it raced with changes.
 
         `netns` goes into the column of that name; `scratch`, of BATCH bytes, is overwritten.
         Raises KernelError where the kernel refuses, Malformed where its answer makes no sense.
