@@ -545,6 +545,7 @@ def test_a_client_that_lists_and_does_not_read_keeps_a_bounded_memory(tmp_path: 
     control.close()
 
 
+@pytest.mark.long
 def test_a_call_waits_for_one_reply_to_a_list_and_not_for_those_to_all_lists(
     control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
