@@ -1,4 +1,4 @@
-"""Decide when to scan: at the interval, at a deadline, or for who asks, as far as scans are cheap."""
+"""Decide when to scan: at the interval, at a deadline as far as scans are cheap, or for who changed something."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ ATTEMPTS = 4  # workers that one request may cost where nothing tells why they a
 A_MOMENT = 0.3  # seconds
 MOST_RISKED = 8  # workers that cannot die; with more of them nothing that hung is tried again, ...
 MOST_LEFT = 64  # ... sockets are locked in our own network namespace alone, and at last no other worker is started
-MOST_LOST = 3  # workers at the end, a second each: two to others' namespaces, one to our own
+MOST_LOST = 3  # workers at the end, a second each; one that is lost after these has no successor
 
 
 class Descriptor(Protocol):
