@@ -21,7 +21,7 @@ COMMANDS = {  # what each does, and the module that does it, which is loaded for
     "paths": ("paths", "list paths, with idle timeout and connections of each"),
     "presets": ("paths", "list products with their factory-default idle timeouts"),
     "check": ("check", "check the configuration and explain what it means"),
-    "engine": ("engine", "show which engine reads the sockets on this machine, and why"),
+    "engine": ("engine", "show which engine can read the sockets here, and why not a better one"),
     "arm": ("arming.arm", "switch keepalive on, or shorten it, in open connections"),
     "disarm": ("arming.disarm", "restore all sockets armed since boot, unless they were changed since"),
     "undo": ("undo", "undo what the daemon or a person changed: settings and sockets, all or some"),

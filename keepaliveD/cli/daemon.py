@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     parser = arguments.Parser(
         prog="tcp-keepalived",
         description="Keep firewalls from forgetting idle TCP connections: apply the system's keepalive settings, "
-        "watch every TCP socket, and warn before a connection expires.",
+        "watch TCP connections, and warn before a path forgets one.",
         epilog="SIGHUP reloads the configuration; SIGTERM and SIGINT stop the daemon, which then restores the settings "
         "found, unless keepalive.restore_on_stop is false.",
     )

@@ -49,7 +49,7 @@ def add_undo(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "target",
         metavar="TARGET",
-        help="the word all, a setting of the system, a unit or a process by its name, a process id, the HOST or "
+        help="the word all, a setting of the system, a unit or a process by its name, a process id, an address or "
         "HOST:PORT of either end, or a cookie",
     )
     arguments.add_state(command)

@@ -31,7 +31,7 @@ def add_why(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "target",
         metavar="TARGET",
-        help="a unit or a process by its name, a process id, the HOST or HOST:PORT of either end, or a cookie",
+        help="a unit or a process by its name, a process id, an address or HOST:PORT of either end, or a cookie",
     )
     output = command.add_mutually_exclusive_group()
     output.add_argument(
