@@ -173,7 +173,7 @@ def _journal() -> Parts:
         raise SystemExit("docs/journal.md: its message ids are not those of keepaliveD.log.entries")
     parts: Parts = {"messages": [], "fields": []}
     for identity, (event, priority, what, _) in messages.items():
-        tag = rf"{roff.bold(ANCHOR.sub('', event))} ({roff.text(priority)})"
+        tag = rf"{roff.bold(ANCHOR.sub('', event))} ({roff.markdown(priority)})"
         parts["messages"] += roff.item(
             [tag], *roff.lines(roff.markdown(roff.sentence(what))), ".br", roff.code(identity)
         )
