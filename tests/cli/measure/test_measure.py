@@ -284,7 +284,7 @@ def test_what_was_measured_for_hours_is_printed_also_where_it_cannot_be_written(
         there.rmdir()
         return FOUND, False
 
-    monkeypatch.setattr("keepaliveD.cli.measure.measure._measure", measure)
+    monkeypatch.setattr("keepaliveD.cli.measure.until_known._measure", measure)
     assert main(["measure", "127.0.0.1:1", "--write", "--config", str(there / "config.toml")]) == 74
     told = capsys.readouterr()
     assert said(FOUND) in told.out
@@ -302,7 +302,7 @@ def test_before_hours_pass_it_says_that_the_path_cannot_be_written(
 
     if not missing:
         monkeypatch.setattr("keepaliveD.cli.files.os.fsync", full)
-    monkeypatch.setattr("keepaliveD.cli.measure.measure._measure", None)
+    monkeypatch.setattr("keepaliveD.cli.measure.until_known._measure", None)
     file = tmp_path / "missing/config.toml" if missing else tmp_path / "config.toml"
     assert main(["measure", "127.0.0.1:1", "--write", "--config", str(file)]) == 74
     assert capsys.readouterr().err.startswith(f"keepalivectl: {file.parent}/config.d")
@@ -342,7 +342,7 @@ def test_a_measurement_in_a_clone_is_written_where_the_daemon_of_the_clone_reads
     monkeypatch.setattr(starting, "UNITS", ())
     monkeypatch.setattr(starting, "DEFAULT_FILE", Path("/nothing-installed/config.toml"))
     monkeypatch.setattr(dropin, "DEFAULT_FILE", tmp_path / "usual/config.toml")
-    monkeypatch.setattr("keepaliveD.cli.measure.measure._measure", measured)
+    monkeypatch.setattr("keepaliveD.cli.measure.until_known._measure", measured)
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     assert main(["measure", "127.0.0.1:1", "--write"]) == 0
     written = clone / "etc/tcp-keepalived/config.d/measured_to_db.example.net.toml"
@@ -354,7 +354,7 @@ def test_a_measurement_is_written_where_a_running_daemon_reads(tmp_path: Path, m
     (tmp_path / "its").mkdir()
     (tmp_path / "its/config.toml").touch()
     monkeypatch.setattr(dropin, "DEFAULT_FILE", tmp_path / "usual/config.toml")
-    monkeypatch.setattr("keepaliveD.cli.measure.measure._measure", measured)
+    monkeypatch.setattr("keepaliveD.cli.measure.until_known._measure", measured)
     monkeypatch.setattr(running, "running", lambda *_: 4242)
     monkeypatch.setattr(its_files, "followed", lambda *_: tmp_path / "its/config.toml")
     assert main(["measure", "127.0.0.1:1", "--write"]) == 0
@@ -366,7 +366,7 @@ def test_a_measurement_is_written_whatever_becomes_of_what_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unwritable: str
 ) -> None:
     """It took hours."""
-    monkeypatch.setattr("keepaliveD.cli.measure.measure._measure", measured)
+    monkeypatch.setattr("keepaliveD.cli.measure.until_known._measure", measured)
     (tmp_path / "config.toml").touch()
     with printing_in_vain(monkeypatch, unwritable):
         status = main(["measure", "127.0.0.1:1", "--write", "--config", str(tmp_path / "config.toml")])

@@ -23,7 +23,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         targets.append(target.name)  # type: ignore[attr-defined]
         return replace(FOUND, name=targets[-1], address="127.0.0.1"), False
 
-    monkeypatch.setattr("keepaliveD.cli.measure.measure._measure", measure)
+    monkeypatch.setattr("keepaliveD.cli.measure.until_known._measure", measure)
     return targets
 
 
@@ -66,7 +66,7 @@ def test_what_a_person_changes_meanwhile_is_not_replaced(
         (tmp_path / "config.d/measured_to_127.0.0.1.toml").write_text("# mine\n", encoding="utf-8")
         return replace(FOUND, name=TARGET), False
 
-    monkeypatch.setattr("keepaliveD.cli.measure.measure._measure", measure)
+    monkeypatch.setattr("keepaliveD.cli.measure.until_known._measure", measure)
     assert write(tmp_path) == 64
     said = capsys.readouterr()
     assert "changed since it was written" in said.err
