@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from keepaliveD.cli.asking import running
 from keepaliveD.cli.asking.asking import ask, control_socket, every, listens
 from keepaliveD.cli.targets import named
-from keepaliveD.cli.why import page
+from keepaliveD.cli.why.host import Host
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted
 from keepaliveD.model.explained import Explained, HelpfulRule
 from keepaliveD.model.keepalive import FIELDS, NONE, Found, Keepalive, Own, SocketKeepalive
@@ -47,7 +47,7 @@ class Answered(NamedTuple):
     explained: Sequence[Explained]
     more: int
     daemon: int
-    host: page.Host
+    host: Host
     plain: Sequence[Mapping[str, Any]]
     age: float
     why: str = ""
@@ -235,11 +235,11 @@ def _remedy(one: Mapping[str, Any], stands: SocketKeepalive | None) -> HelpfulRu
     return HelpfulRule(settings, Armed(stands, stands)) if settings and stands else None
 
 
-def _host(status: Mapping[str, Any]) -> page.Host:
+def _host(status: Mapping[str, Any]) -> Host:
     """Return what is known of the host: which settings the daemon has replaced, if any."""
     interval = status["scan"]["interval"] if status.get("scan") else 0.0
     settings = [one for role in ROLES for one in status["settings"] if one["name"].endswith(role)]
     if len(settings) != len(ROLES) or all(one["before"] is None for one in settings):
-        return page.Host(daemon=True, interval=interval)
+        return Host(daemon=True, interval=interval)
     before = (one["stands"] if one["before"] is None else one["before"] for one in settings)
-    return page.Host(True, status["netns"], Keepalive(*before), interval=interval)
+    return Host(True, status["netns"], Keepalive(*before), interval=interval)

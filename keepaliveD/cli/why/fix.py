@@ -17,8 +17,10 @@ from keepaliveD.cli.asking import its_files, orders, process, running
 from keepaliveD.cli.printing.fitting import tell, terminal_width, wrapped
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.cli.why import forgotten, page, solutions
+from keepaliveD.cli.why.armed import WHY_NOT_READ, arming_again, was_not_permitted
 from keepaliveD.cli.why.earlier import place_of, text_of, without_written
 from keepaliveD.cli.why.for_people import View, first_rules, listed, print_lines, show
+from keepaliveD.cli.why.host import Host
 from keepaliveD.cli.why.solutions import Solution
 from keepaliveD.config import load
 from keepaliveD.config.drop_ins import drop_in
@@ -164,7 +166,7 @@ def _raise_if_in_vain(options: argparse.Namespace, root: Path) -> None:
 def _raise_if_at_risk(view: View) -> None:
     """Raise NotPermitted, Misuse or Unsupported where no rule is offered for a connection at risk, and none arms it."""
     at_risk = [one for one in view.explained if one.connection.verdict in AT_RISK]
-    if any(one.found is None and page.NOT_READ.get(one.hindrance) == page.REQUIRES_ROOT for one in at_risk):
+    if any(map(was_not_permitted, at_risk)):
         raise NotPermitted(
             "what would help is not known, because a socket cannot be read: "
             f"run as root, or with {requirements.ARM.named}"
@@ -173,10 +175,10 @@ def _raise_if_at_risk(view: View) -> None:
     if undone := [one for one in left if one.entry is Mark.LEFT_ALONE]:
         raise Misuse(
             "keepalivectl undo or disarm, or the program itself, took back that a connection was armed, and no rule "
-            f"arms it again; type {page.arming_again(undone[0])}"
+            f"arms it again; type {arming_again(undone[0])}"
         )
     if unread := [one for one in left if one.found is None]:
-        why = page.NOT_READ.get(unread[0].hindrance, "it cannot be read")
+        why = WHY_NOT_READ.get(unread[0].hindrance, "it cannot be read")
         raise KernelError(f"what would help is not known, because the socket of a connection was not read: {why}")
     if left:
         _raise_if_left_out(view)
@@ -269,7 +271,7 @@ def _look_if_any(look: Callable[[], View]) -> View:
     try:
         return look()
     except NoInput:
-        return View((), 0, 0, page.Host())
+        return View((), 0, 0, Host())
 
 
 def _too_late(concerned: Sequence[Explained], now: Sequence[Explained]) -> str:

@@ -13,6 +13,7 @@ from keepaliveD.cli.asking import process
 from keepaliveD.cli.printing.fitting import say, terminal_width, wrapped
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.cli.why import page, solutions
+from keepaliveD.cli.why.host import Host
 from keepaliveD.cli.why.solutions import Solution
 from keepaliveD.config.drop_ins import rules_before
 from keepaliveD.model.connections import Verdict
@@ -27,7 +28,7 @@ class View(NamedTuple):
     explained: Sequence[Explained]
     more: int
     daemon: int  # its process id, 0 if none runs
-    host: page.Host
+    host: Host
     unrecorded: str = ""  # why it is not known what a daemon has armed at connect
     plain: Sequence[Mapping[str, Any]] = ()  # each of `explained` as the control socket answers it
     age: float = math.nan  # seconds since the daemon's last scan; NaN of a scan by keepalivectl, which is new

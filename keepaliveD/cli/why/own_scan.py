@@ -13,8 +13,10 @@ import numpy as np
 from keepaliveD.cli import state
 from keepaliveD.cli.asking import its_files, running
 from keepaliveD.cli.targets import targets
-from keepaliveD.cli.why import forgotten, page
+from keepaliveD.cli.why import forgotten
+from keepaliveD.cli.why.armed import REQUIRES_ROOT
 from keepaliveD.cli.why.for_people import View
+from keepaliveD.cli.why.host import Host
 from keepaliveD.cli.worker import Asking, by_single_scan, in_worker, look
 from keepaliveD.config import Config, load
 from keepaliveD.daemon.control import orders
@@ -104,13 +106,13 @@ def _explain(
     return explained
 
 
-def _host(options: argparse.Namespace, platform: Platform, some: Sequence[Connection], *, runs: bool) -> page.Host:
+def _host(options: argparse.Namespace, platform: Platform, some: Sequence[Connection], *, runs: bool) -> Host:
     """Return what is known of the host; of the settings record only as far as it may be read."""
     ended = forgotten.known(options.state_dir, some)
     with contextlib.suppress(Refusal):
         if found := SystemSettings(platform.tuner, records_in(options.state_dir, platform.tuner).settings).without_us():
-            return page.Host(runs, *found, ended)
-    return page.Host(runs, forgotten=ended)
+            return Host(runs, *found, ended)
+    return Host(runs, forgotten=ended)
 
 
 def _read(ask: Asking, connections: Sequence[Connection]) -> Column | None:
@@ -143,4 +145,4 @@ def _hidden(options: argparse.Namespace, platform: Platform, root: Path) -> str:
         records_in(options.state_dir, platform.tuner).arming.entries()
     except Refusal as error:
         refusal = error
-    return page.REQUIRES_ROOT if isinstance(refusal, NotPermitted) else str(refusal or "")
+    return REQUIRES_ROOT if isinstance(refusal, NotPermitted) else str(refusal or "")

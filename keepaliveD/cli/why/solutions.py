@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from keepaliveD.cli.why import forgotten
 from keepaliveD.cli.why.forgotten import HelpfulPath
-from keepaliveD.cli.why.page import Host
+from keepaliveD.cli.why.host import Host
 from keepaliveD.model.connections import AT_RISK, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.explained import Explained

@@ -16,13 +16,13 @@ from keepaliveD.cli.asking.asking import ask, control_socket
 from keepaliveD.cli.printing.fitting import tell, terminal_width, wrapped
 from keepaliveD.cli.targets import named
 from keepaliveD.cli.why import daemons_explanation, forgotten, page, solutions
+from keepaliveD.cli.why.armed import was_not_permitted
 from keepaliveD.cli.why.earlier import place_of, without_written
 from keepaliveD.cli.why.for_people import View, advise, assumed, print_lines, say_fixed, say_written, show
 from keepaliveD.cli.why.for_programs import as_json
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import span
 from keepaliveD.model.errors import Misuse
-from keepaliveD.model.explained import Explained
 from keepaliveD.model.plain import known
 
 
@@ -87,7 +87,7 @@ def _look(options: argparse.Namespace, root: Path, given: Path | None) -> View:
     The options have the configuration that is followed from then on. Raises NoInput where there are none.
     """
     asked = None if given else _ask(options, root)
-    if not asked or not asked.explained or (options.fix and any(map(_requires_root, asked.explained))):
+    if not asked or not asked.explained or (options.fix and any(map(was_not_permitted, asked.explained))):
         return _scanned(options, root, asked, given)
     if asked.unanswered:
         tell("note", named.unanswered(asked.unanswered, options.target))
@@ -95,11 +95,6 @@ def _look(options: argparse.Namespace, root: Path, given: Path | None) -> View:
     ended = forgotten.known(options.state_dir, [one.connection for one in asked.explained])
     host = asked.host._replace(forgotten=ended)
     return View(asked.explained, asked.more, asked.daemon, host, plain=asked.plain, age=asked.age)
-
-
-def _requires_root(its: Explained) -> bool:
-    """Return whether the daemon lacks the privilege to read this socket."""
-    return its.found is None and page.NOT_READ.get(its.hindrance) == page.REQUIRES_ROOT
 
 
 def _is_fixed(view: View, files: Sequence[Path]) -> bool:

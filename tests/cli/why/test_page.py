@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from keepaliveD.cli.targets.named import rarer_end
 from keepaliveD.cli.why import for_people, page, solutions
 from keepaliveD.cli.why.forgotten import Forgotten, Gone, helpful_path
-from keepaliveD.cli.why.page import Host
+from keepaliveD.cli.why.host import Host
 from keepaliveD.model.connections import Due, Endpoint, Owner, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.explained import Explained, HelpfulRule

@@ -24,7 +24,8 @@ from keepaliveD.cli.asking import its_files, orders, process, running
 from keepaliveD.cli.asking.asking import control_socket
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.targets import targets
-from keepaliveD.cli.why import daemons_explanation, fix, for_people, own_scan, page
+from keepaliveD.cli.why import daemons_explanation, fix, for_people, own_scan
+from keepaliveD.cli.why.host import Host
 from keepaliveD.config import files, load
 from keepaliveD.daemon.control.description import DESCRIPTION
 from keepaliveD.log import history
@@ -727,7 +728,7 @@ def test_fix_reads_the_sockets_that_a_daemon_without_privileges_may_not_read(
     """Root would be told that this requires root."""
     rule = ArmRule("keepalive.arm", ArmAction.REARM, 180, 20, 31)
     unread = Explained(samples.BARE, True, None, ArmingResult.OWNER_NOT_VISIBLE, None, rule)
-    known = daemons_explanation.Answered([unread], 0, 812, page.Host(True), [], 15.0)
+    known = daemons_explanation.Answered([unread], 0, 812, Host(True), [], 15.0)
     monkeypatch.setattr(daemons_explanation, "ask_for", lambda *_: known)
     monkeypatch.setattr(its_files, "followed", lambda *_: desk.config)
     desk.daemon = 812
@@ -741,7 +742,7 @@ def test_fix_reads_the_sockets_that_a_daemon_without_privileges_may_not_read(
 def test_a_connection_that_the_daemon_ignores_is_not_one_that_it_will_see(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = daemons_explanation.Answered([], 0, 812, page.Host(True), [], 15.0)
+    known = daemons_explanation.Answered([], 0, 812, Host(True), [], 15.0)
     monkeypatch.setattr(daemons_explanation, "ask_for", lambda *_: known)
     desk.daemon = 812
     desk.config.write_text('[watch]\nignore = ["10.0.0.0/8"]\n')
@@ -761,7 +762,7 @@ def test_a_connection_that_the_daemon_has_not_seen_yet_is_no_daemon_that_cannot_
     asked: list[str] = []
     rule = ArmRule("keepalive.arm", ArmAction.REARM, 180, 20, 31)
     seen = Explained(samples.BARE, True, None, None, None, rule)
-    known = daemons_explanation.Answered([seen], 0, 812, page.Host(True), [], 15.0)
+    known = daemons_explanation.Answered([seen], 0, 812, Host(True), [], 15.0)
 
     def ask(_path: Path, method: str, *_: object) -> dict[str, object]:
         asked.append(method)
@@ -887,7 +888,7 @@ def test_a_connection_that_its_file_has_armed_is_told_to_write_no_file(
     rule = ArmRule("arm[1]", ArmAction.ENABLE, None, 20, 31)
     found = Found(armed.after, ALL, None)
     answer = [Explained(one, True, found, None, armed, rule)]
-    known = daemons_explanation.Answered(answer, more, 812, page.Host(True), [], 15.0)
+    known = daemons_explanation.Answered(answer, more, 812, Host(True), [], 15.0)
     monkeypatch.setattr(daemons_explanation, "ask_for", lambda *_: known)
     monkeypatch.setattr(its_files, "followed", lambda *_: desk.config)
     file = desk.directory / f"config.d/00-why-to_{one.remote.address}.toml"
@@ -1220,7 +1221,7 @@ def test_fix_finds_its_own_rule_where_the_daemon_has_not_read_it(desk: Desk, mon
     remedy = HelpfulRule(tuple(RULE.items()), Armed(OFF, SocketKeepalive(True, Keepalive(180, 20, 31))))
     one = dataclasses.replace(samples.BARE, cookie=1, origin=Origin(Source.CONFIGURED, str(desk.config)))
     stale = Explained(one, True, Found(OFF, ALL, None), None, None, rule, ArmingResult.LEFT_BY_RULE, remedy)
-    known = daemons_explanation.Answered([stale], 0, 812, page.Host(True), [{}], 15.0)
+    known = daemons_explanation.Answered([stale], 0, 812, Host(True), [{}], 15.0)
     monkeypatch.setattr(daemons_explanation, "ask_for", lambda *_: None if desk.reloaded else known)
     monkeypatch.setattr(its_files, "followed", lambda *_: desk.config)
     desk.daemon = 812
