@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from keepaliveD import __version__
 from keepaliveD.daemon.control import orders
@@ -28,7 +28,7 @@ from keepaliveD.model.rules import Path
 from keepaliveD.model.snapshot import AtRisk, Ended, Snapshot
 from keepaliveD.model.sockets import ALL_WATCHED, OWN, Unwatched
 from keepaliveD.places import INTERFACE
-from keepaliveD.policy.answers.listing import Listed, page
+from keepaliveD.policy.answers.listing import Listed, Selection, page
 from keepaliveD.policy.answers.remembered import some_remembered
 
 MOST_ENDS = 100  # paths and units whose ends are told
@@ -79,29 +79,37 @@ def connections(host: Callable[[], Host], parameters: Parameters) -> Replies:
     """Yield the connections that are wanted, some at a time; None while there are none among those looked at."""
     wanted, after = selection(parameters), None
     while True:
-        listed = host().listed()
-        if wanted.units and listed.units is None:
-            raise Refused(f"{INTERFACE}.UnitsNotKnown")
-        if not listed.judgement.table.engine_description:
-            return {"age": None, "connections": []}  # nothing was scanned yet
-        found, after = page(listed, wanted, after)
-        reply = {"age": round(listed.age, 3), "connections": [plain(from_now(one, listed.age)) for one in found]}
+        reply, after = _some_connections(host().listed(), wanted, after)
         if after is None:
             return reply
-        yield reply if found else None
+        yield reply if reply["connections"] else None
+
+
+def _some_connections(listed: Listed, wanted: Selection, after: int | None) -> tuple[dict[str, Any], int | None]:
+    """Return a reply and the cookie after which to go on: whoever waits between two of them keeps no scan."""
+    if wanted.units and listed.units is None:
+        raise Refused(f"{INTERFACE}.UnitsNotKnown")
+    if not listed.judgement.table.engine_description:
+        return {"age": None, "connections": []}, None  # nothing was scanned yet
+    found, after = page(listed, wanted, after)
+    return {"age": round(listed.age, 3), "connections": [plain(from_now(one, listed.age)) for one in found]}, after
 
 
 def memory(host: Callable[[], Host]) -> Replies:
     """Yield what is remembered of the sockets of the last scan, some at a time."""
     after = None
     while True:
-        listed = host().listed()
-        if not listed.judgement.table.engine_description:
-            return {"scanned_at": None, "columns": {}}  # nothing was scanned yet
-        told, after = some_remembered(listed, after)
+        told, after = _some_memory(host().listed(), after)
         if after is None:
             return told
         yield told
+
+
+def _some_memory(listed: Listed, after: int | None) -> tuple[dict[str, Any], int | None]:
+    """Return a reply and the cookie after which to go on, as _some_connections() does."""
+    if not listed.judgement.table.engine_description:
+        return {"scanned_at": None, "columns": {}}, None  # nothing was scanned yet
+    return some_remembered(listed, after)
 
 
 def namespaces(host: Callable[[], Host]) -> Replies:

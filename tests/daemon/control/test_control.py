@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import errno
 import fnmatch
+import gc
 import json
 import os
 import resource
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -542,6 +544,26 @@ def test_a_client_that_lists_and_does_not_read_keeps_a_bounded_memory(tmp_path: 
         polite.send(STATUS)
         turns(control)
         assert said(polite).startswith(b'{"parameters":')
+    control.close()
+
+
+@pytest.mark.parametrize("method", ["ListConnections", "ListMemory"])
+def test_clients_that_list_and_do_not_read_keep_no_scan_in_memory(method: str, tmp_path: Path) -> None:
+    """They would keep one each if each asks after another scan."""
+    sockets = [idle(10.0, cookie=number) for number in range(5_000)]
+    host = FakeHost(SNAPSHOT, *sockets)
+    control = Control(tmp_path / "control", interface.service(lambda: host), lambda: NOW)
+    scans = []
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(client(control)).send(LIST.replace(b"ListConnections", method.encode()))
+            turns(control, 100)
+            scans.append(weakref.ref(host.judgement.activity.cookie))
+            host.scan(*sockets)
+        assert [len(peer.client.outgoing) > 0 for peer in control._peers.values()] == [True] * 3
+        host.listed()
+        gc.collect()
+        assert [scan() is None for scan in scans] == [True] * 3
     control.close()
 
 
