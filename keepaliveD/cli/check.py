@@ -31,7 +31,7 @@ def add_check(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         nargs="?",
         type=Path,
-        help="the configuration to check (default: what the running daemon reads, or else the one in /etc)",
+        help="the configuration to check (default: as with --config)",
     )
     arguments.add_config(command)
     command.add_argument("--quiet", action="store_true", help="print only errors")
