@@ -95,7 +95,7 @@ class Late(Busy):
 
 
 class StateError(Refusal):
-    """A record cannot be read or written, so nothing is changed; or standard output cannot be written."""
+    """A record or another file cannot be read or written, or standard output cannot be written."""
 
     status = Exit.IOERR
 
