@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from keepaliveD.cli import arguments, state
+from keepaliveD.cli.arming.results import Results
 from keepaliveD.cli.asking.its_files import elsewhere
 from keepaliveD.cli.printing.fitting import say
 from keepaliveD.daemon.settings import SystemSettings
-from keepaliveD.log import entries
 from keepaliveD.model.actions import Outcome
 from keepaliveD.model.errors import RecordDamaged
 from keepaliveD.platforms import detect
@@ -24,7 +24,7 @@ def add_restore(command: argparse.ArgumentParser) -> None:
 
 
 def restore_settings(options: argparse.Namespace, root: Path) -> None:
-    """Restore what was found, if ours still stands. Raises RecordDamaged, NoInput, having done nothing."""
+    """Restore what was found, if ours still stands, and log it. Raises RecordDamaged, NoInput, having done nothing."""
     no_record = state.missing(options.state_dir)
     platform = detect(options.platform, root)
     record = records_in(options.state_dir, platform.tuner).settings
@@ -34,10 +34,9 @@ def restore_settings(options: argparse.Namespace, root: Path) -> None:
             if damaged := record.damaged():
                 raise RecordDamaged(damaged[0])
             outcomes = SystemSettings(platform.tuner, record).restore()
-    for entry in (entry for outcome in outcomes if not outcome.refused for entry in entries.of(outcome)):
-        say(entry.message)
-    for refused in (outcome.refused for outcome in outcomes if outcome.refused):
-        raise refused
+    with Results() as report:
+        for outcome in sorted(outcomes, key=lambda outcome: outcome.refused is not None):
+            report.add(outcome)
     if not outcomes:
         if refusal := elsewhere(options.state_dir, root):
             raise refusal

@@ -46,11 +46,12 @@ def tuner(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> FakeTuner:
         record.record_found(found, dict.fromkeys(found, 42))
     tuner.values.update(dict.fromkeys(found, 42))
 
-    def platform(**_: object) -> Platform:
+    def platform(*_: object, **__: object) -> Platform:
         return dataclasses.replace(desk.platform(), tuner=tuner)
 
     monkeypatch.setattr(command, "detect", platform)
     monkeypatch.setattr(disarm, "detect", platform)
+    monkeypatch.setattr(restore, "detect", platform)
     return tuner
 
 
@@ -178,11 +179,16 @@ def test_the_rule_that_arms_it_again_is_named_with_its_place(
     )
 
 
-def test_it_is_in_the_journal_with_the_user(desk: Desk, tuner: FakeTuner) -> None:
+@pytest.mark.parametrize(
+    ("words", "events"), [(("undo", "all"), ["disarmed", "restored"]), (("restore",), ["restored"])]
+)
+def test_it_is_in_the_journal_with_the_user(
+    desk: Desk, tuner: FakeTuner, words: tuple[str, ...], events: list[str]
+) -> None:
     del tuner
     arm(desk, 1)
-    desk.types("undo", "all")
-    assert sorted({entry.event for entry in desk.journal}) == ["disarmed", "restored"]
+    desk.types(*words)
+    assert sorted({entry.event for entry in desk.journal}) == events
     assert all("KEEPALIVE_BY_UID" in entry.fields for entry in desk.journal)
 
 
