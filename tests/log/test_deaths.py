@@ -195,5 +195,5 @@ def test_the_documentation_lists_every_cause() -> None:
     listed = re.findall(r"^\| <a id=\"([a-z0-9-]+)\"></a>`\1` \|", text, re.MULTILINE)
     assert set(listed) - {foretold.key for foretold in Foretold} == {cause.key for cause in Cause}
     assert all(f"`{cause.key}`" in text for cause in Cause)
-    counted = text.partition("By default these are only counted: ")[2].partition("\n")[0]
+    counted = text.partition("By default these are only counted: ")[2].partition(".\n")[0]
     assert set(re.findall(r"`([a-z0-9-]+)`", counted)) == {cause.key for cause in EXPECTED}
