@@ -11,6 +11,7 @@ Who begins to just when he is asked costs a thread. A user who has cost several 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter, deque
@@ -53,6 +54,7 @@ def ask(pids: Iterable[int], question: Callable[[int], Told], patience: float = 
         del _stuck[pid]
     for pid in [pid for pid in _executing if not _executes(pid)]:
         del _executing[pid]
+    _avoided.difference_update([pid for pid in list(_avoided) if not _exists(pid)])
     known = set(filter(hangs, _executing))  # for these, nobody waits again
     asking = _Asking((pid for pid in dict.fromkeys(pids) if pid not in _stuck), question)
     asking.carry_out()
@@ -198,6 +200,10 @@ def _executes(pid: int) -> bool:
     except (OSError, ValueError):
         return False  # it ended
     return size != b"0" and code == b"0"
+
+
+def _exists(pid: int) -> bool:
+    return os.path.exists(f"/proc/{pid}")
 
 
 def _user(pid: int) -> str:

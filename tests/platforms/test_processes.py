@@ -23,6 +23,7 @@ def _nobody_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_avoided", set())
     monkeypatch.setattr(processes, "_executes", lambda _: False)
     monkeypatch.setattr(processes, "_user", lambda _: "")
+    monkeypatch.setattr(processes, "_exists", lambda _: True)
 
 
 class Clock:
@@ -202,11 +203,24 @@ def test_what_a_worker_hung_at_is_not_asked_until_it_may_be() -> None:
     assert processes.are_all_asked()
 
 
+def test_what_a_worker_hung_at_is_forgotten_once_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All other processes are asked then, and nobody asks this one again."""
+    touching.avoid(frozenset({(touching.Kind.PROCESS, 2)}))
+    try:
+        processes.ask([1, 2], lambda pid: pid)
+    finally:
+        touching.avoid(frozenset())
+    monkeypatch.setattr(processes, "_exists", lambda pid: pid != 2)
+    processes.ask([1], lambda pid: pid)
+    assert processes.are_all_asked()
+
+
 def test_a_process_that_runs_is_not_taken_for_one_that_executes_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert not processes._executes(os.getpid())
     assert not processes._executes(2**22 + 1), "nor one that is not there"
     assert processes._user(os.getpid()) == str(os.getuid())
+    assert (processes._exists(os.getpid()), processes._exists(2**22 + 1)) == (True, False)
 
 
 def test_what_a_question_raises_is_raised() -> None:
