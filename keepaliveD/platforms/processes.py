@@ -153,10 +153,10 @@ class _Asking(Generic[Told]):
                 self._askers.remove(asker)
             elif asker.quiet() >= PATIENCE:
                 asker.given_up = True
-                _stuck[asker.pid or -len(_stuck) - 1] = _Stuck(asker.task, _user(asker.pid))
+                _stuck[asker.pid or -len(_stuck) - 1] = _Stuck(asker.task, user_of(asker.pid))
                 self._askers.remove(asker)
         quiet = {asker.pid: asker.quiet() for asker in self._askers}
-        long = [_user(pid) for pid, seconds in quiet.items() if seconds >= PATIENCE / 2]
+        long = [user_of(pid) for pid, seconds in quiet.items() if seconds >= PATIENCE / 2]
         of_user = Counter([*(stuck.user for stuck in _stuck.values()), *long])
         self._shunned = frozenset(user for user, count in of_user.items() if user and count >= MOST_OF_USER)
         room = len(_stuck) + len(self._askers) < MOST_STUCK
@@ -172,7 +172,7 @@ class _Asking(Generic[Told]):
             pid = self._left.popleft()
         except IndexError:
             return False
-        if self._shunned and _user(pid) in self._shunned:
+        if self._shunned and user_of(pid) in self._shunned:
             return True
         if _executes(pid):
             _executing.setdefault(pid, time.monotonic())
@@ -206,7 +206,7 @@ def _exists(pid: int) -> bool:
     return os.path.exists(f"/proc/{pid}")
 
 
-def _user(pid: int) -> str:
+def user_of(pid: int) -> str:
     """Return the real user id of a process, which no process can hide; nothing where it ended."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:

@@ -22,7 +22,7 @@ def _nobody_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_executing", {})
     monkeypatch.setattr(processes, "_avoided", set())
     monkeypatch.setattr(processes, "_executes", lambda _: False)
-    monkeypatch.setattr(processes, "_user", lambda _: "")
+    monkeypatch.setattr(processes, "user_of", lambda _: "")
     monkeypatch.setattr(processes, "_exists", lambda _: True)
 
 
@@ -156,7 +156,7 @@ def test_a_user_who_costs_many_threads_is_not_asked_any_more_and_everybody_else_
     hanging: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many processes he may have."""
-    monkeypatch.setattr(processes, "_user", lambda pid: "1000" if pid % 2 else "1234")
+    monkeypatch.setattr(processes, "user_of", lambda pid: "1000" if pid % 2 else "1234")
     asked: list[int] = []
     pids = range(1, 2000)
     assert processes.ask(pids, asking(hanging, asked)) == {pid: -pid for pid in pids if pid % 2}
@@ -219,7 +219,7 @@ def test_a_process_that_runs_is_not_taken_for_one_that_executes_a_program(monkey
     monkeypatch.undo()
     assert not processes._executes(os.getpid())
     assert not processes._executes(2**22 + 1), "nor one that is not there"
-    assert processes._user(os.getpid()) == str(os.getuid())
+    assert processes.user_of(os.getpid()) == str(os.getuid())
     assert (processes._exists(os.getpid()), processes._exists(2**22 + 1)) == (True, False)
 
 

@@ -59,6 +59,6 @@ def _sockets(directory: int, names: list[str]) -> Iterator[Socket]:
 def are_shared(pid: int, other: int) -> bool:
     """Return whether two processes have one table of descriptors (CLONE_FILES); not where that cannot be asked.
 
-    Requires CAP_SYS_PTRACE, and a kernel with CONFIG_KCMP; takes 1 us.
+    Requires CAP_SYS_PTRACE, and a kernel with CONFIG_KCMP; takes 1 us, or as long as either of them hangs in execve(2).
     """
     return SYS_KCMP is not None and LIBC.syscall(SYS_KCMP, pid, other, KCMP_FILES, 0, 0) == 0

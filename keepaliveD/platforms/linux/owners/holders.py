@@ -244,14 +244,14 @@ class _Turns:
         self._next = 0
         self._rest: dict[int, int] = {}  # by process, the first number that was not read
         self._whole: set[int] = set()  # processes that were read from the first number on in this pass
-        self._large: list[int] = []  # processes with more than a part, each with descriptors of its own
+        self._large: dict[str, list[int]] = {}  # by user, those with more than a part, each with a table of its own
 
     def begin(self, pids: Iterable[int]) -> list[int]:
         """Return the processes in the order of this pass."""
         order = sorted(set(pids))
         first = bisect.bisect_left(order, self._next)
         self._rest = {pid: self._rest[pid] for pid in order if pid in self._rest}
-        self.are_over, self._next, self._whole, self._large = False, 0, set(), []
+        self.are_over, self._next, self._whole, self._large = False, 0, set(), {}
         return order[first:] + order[:first]
 
     def take(self, pid: int) -> int:
@@ -275,12 +275,16 @@ class _Turns:
         self.are_over, self._next = True, pid + 1
 
     def shares(self, pid: int) -> bool:
-        """Return whether another process that is read in this pass has the same descriptors."""
-        if pid in self._large:
+        """Return whether another process of its user that is read in this pass has the same descriptors.
+
+        Who asks waits for both of them, so of two users one would be blamed for what the other does.
+        """
+        large = self._large.setdefault(processes.user_of(pid), [])
+        if pid in large:
             return False
-        if any(descriptors.are_shared(pid, other) for other in self._large):
+        if any(descriptors.are_shared(pid, other) for other in large):
             return True
-        self._large.append(pid)
+        large.append(pid)
         return False
 
 

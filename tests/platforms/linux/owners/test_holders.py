@@ -438,11 +438,26 @@ def test_a_table_that_several_processes_share_is_read_once(host: Host, monkeypat
     """20 processes that share 19,800 descriptors cost 3.2 s at each scan."""
     monkeypatch.setattr(descriptors, "STEP", 4)
     monkeypatch.setattr(descriptors, "are_shared", lambda one, other: {one, other} <= {2, 3, 4})
+    monkeypatch.setattr(processes, "user_of", lambda _: "0")
     for pid in (2, 3, 4):
         host.process(pid, *(["/dev/null"] * 7), "socket:[5]")
     host.process(5, *(["/dev/null"] * 7), "socket:[6]")
     assert Holders(host.root).find([5, 6, 7]) == {5: Holder(2, 7), 6: Holder(5, 7)}
     assert host.read == 8 + 4 + 4 + 8
+
+
+def test_who_hangs_is_compared_with_processes_of_the_same_user_alone(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To compare two takes a lock of both: because of a stranger's in execve, root's counted as hanging."""
+    compared = list[set[int]]()
+    monkeypatch.setattr(descriptors, "STEP", 4)
+    monkeypatch.setattr(descriptors, "are_shared", lambda one, other: compared.append({one, other}))
+    monkeypatch.setattr(processes, "user_of", lambda pid: "1234" if pid % 2 else "0")
+    for pid in (2, 3, 4, 5):
+        host.process(pid, *(["/dev/null"] * 8))
+    Holders(host.root).find([7])
+    assert compared == [{2, 4}, {3, 5}]
 
 
 def test_the_kernel_tells_who_shares_descriptors() -> None:
