@@ -166,16 +166,18 @@ def _sockets(root: Path, pids: Sequence[str]) -> tuple[dict[str, Any], int]:
 
 
 def _held(root: Path, pid: int, until: float) -> list[int] | None:
-    """Return the inodes of the sockets of a process, as far as they can be seen; None where it is too late."""
+    """Return the inodes of the sockets of a process, as far as they can be seen; None where it is too late.
+
+    It may have half a million descriptors: to list them takes time as well.
+    """
     inodes: list[int] = []
-    directory = root / f"proc/{pid}/fd"
-    with contextlib.suppress(OSError):
-        for name in os.listdir(directory):
+    with contextlib.suppress(OSError), os.scandir(root / f"proc/{pid}/fd") as entries:
+        for entry in entries:
             if time.monotonic() > until:
                 return None
             processes.go_on()
             with contextlib.suppress(OSError):
-                link = os.readlink(directory / name)
+                link = os.readlink(entry.path)
                 if link.startswith(SOCKET):
                     inodes.append(int(link[len(SOCKET) : -1]))
     return inodes

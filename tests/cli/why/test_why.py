@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import io
 import json
@@ -13,8 +14,9 @@ import socket
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -856,6 +858,29 @@ def test_a_daemon_is_not_asked_about_a_process_whose_sockets_are_not_read_in_tim
         monkeypatch.setattr(daemons_explanation, "MOMENT", -1.0)
         assert daemons_explanation.ask_for(options, Path("/")) is None
     assert [list(question) for question in questions] == [[], ["inodes"], []]
+
+
+def test_the_descriptors_of_a_process_are_not_all_listed_where_the_time_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process may have half a million; the clock was looked at only once all were listed."""
+    clock, listed = [0.0], list[Any]()
+    (tmp_path / "proc/31/fd").mkdir(parents=True)
+    for number in range(9):
+        (tmp_path / f"proc/31/fd/{number}").symlink_to("/dev/null")
+
+    def slowly(entries: Iterable[Any]) -> Iterator[Any]:
+        for entry in entries:
+            clock[0] += 1.0
+            listed.append(entry)
+            yield entry
+
+    listdir, scandir = os.listdir, os.scandir
+    monkeypatch.setattr(os, "listdir", lambda path: list(slowly(listdir(path))))
+    monkeypatch.setattr(os, "scandir", lambda path: contextlib.nullcontext(slowly(scandir(path))))
+    monkeypatch.setattr(daemons_explanation, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    assert daemons_explanation._held(tmp_path, 31, until=3.5) is None
+    assert len(listed) == 4
 
 
 def test_one_process_that_does_not_answer_is_not_called_several(
