@@ -63,12 +63,13 @@ class _Here:
     def __init__(self) -> None:
         self._memory: mmap.mmap | None = None
         self._turn = 0
+        self._last: Touchable = (Kind.NOTHING, 0)
         self._avoided: Set[Touchable] = frozenset()
         self._at_home: Touchable | None = None
         self._careful = False
 
-    def write_to(self, memory: mmap.mmap) -> None:
-        """Write what is touched into this memory from now on."""
+    def write_to(self, memory: mmap.mmap | None) -> None:
+        """Write what is touched into this memory from now on, or nowhere."""
         self._memory = memory
 
     def be_at_home(self, netns: int) -> None:
@@ -83,9 +84,14 @@ class _Here:
         """Write down what is touched next. Raises MustNotTouch if it must not be touched."""
         if self._avoided and (kind, number) in self._avoided:
             raise MustNotTouch
+        self._last = (kind, number)
         if self._memory is not None:
             self._turn += 1
             TOUCHED.pack_into(self._memory, 0, self._turn, kind, number)
+
+    def last(self) -> Touchable:
+        """Return what was touched last."""
+        return self._last
 
     def await_locks(self, netns: int, kind: Kind = Kind.NAMESPACE) -> None:
         """Write down a network namespace whose sockets are locked next, one after the other: that may take for ever.
@@ -105,4 +111,4 @@ class _Here:
 
 _here = _Here()
 write_to, avoid, be_at_home = _here.write_to, _here.avoid, _here.be_at_home
-now, await_locks, on = _here.now, _here.await_locks, _here.on
+now, last, await_locks, on = _here.now, _here.last, _here.await_locks, _here.on

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.model.errors import Exit
+from keepaliveD.platforms import processes
+from keepaliveD.platforms.linux import namespaces
 from tests.support.loopback import BARE, FORGOTTEN, Host, forgetful, near_end, settings
 from tests.support.processes import CTL, ENABLE, MUTE, next_line
 from tests.support.rig import UNTUNED
@@ -62,6 +64,16 @@ def test_a_process_that_hangs_is_named_to_who_asks_for_it(host: Host, hung: int)
         Exit.NOINPUT,
         f"keepalivectl: process {hung}: hangs in execve(2); end it with SIGKILL\n",
     )
+
+
+def test_a_process_that_begins_to_hang_while_its_namespace_is_opened_is_given_up_like_any_other(
+    host: Host, hung: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cost a worker, and whoever watched the worker could have many do so one after the other."""
+    monkeypatch.setattr(processes, "_executes", lambda _: False)  # when it was seen last
+    with pytest.raises(TimeoutError):
+        namespaces.inside(f"/proc/{hung}/ns/net", host.namespace.inode, lambda: None)
+    assert processes.hangs(hung)
 
 
 MANY = 40

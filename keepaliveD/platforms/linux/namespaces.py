@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
+import re
 import sys
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 
-from keepaliveD.platforms import processes
+from keepaliveD.platforms import processes, touching
 from keepaliveD.threads import Task
 
 Result = TypeVar("Result")
 
 PATIENCE = 10.0  # seconds for what is done inside
+LOST = 3.0  # seconds that a scan waits for processes of one user until their namespaces are open, ...
+LOST_IN_ALL = 10.0  # ... and for those of all users but our own
+PROCESS = re.compile(r"/proc/(\d+)/ns/net")
 CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
+
+_lost: dict[str, float] = defaultdict(float)  # seconds since the scan began, by user
 
 
 def only_here(root: Path) -> dict[int, str]:
@@ -59,24 +69,65 @@ def _status(path: str) -> os.stat_result | OSError:
         return error
 
 
+def begin_scan() -> None:
+    """Let each user cost as much time as a scan may lose."""
+    _lost.clear()
+
+
+def is_ours(path: str) -> bool:
+    """Return whether a namespace was found by its name, or at a process of our own user."""
+    process = PROCESS.search(path)
+    return not process or processes.user_of(int(process[1])) == str(os.getuid())
+
+
 def inside(path: str, netns: int, work: Callable[[], Result]) -> Result:
     """Return the result of `work`, done by a thread of its own in the namespace `netns` that was found at `path`.
 
     Raises FileNotFoundError where another namespace is there by now (`ip netns add` leaves the one that it
-    has made, and any process may); OSError where it may not be entered, or `work` does not end in time.
+    has made, and any process may); TimeoutError where the process there does not answer, or `work` does not end in
+    time; OSError where it may not be entered.
     """
+    touched = touching.last()
+    file = _opened(path)
+    touching.now(*touched)
 
     def enter_and_work() -> Result:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if os.fstat(fd).st_ino != netns:
+        with file:
+            if os.fstat(file.fileno()).st_ino != netns:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-            enter(fd)
-        finally:
-            os.close(fd)
+            enter(file.fileno())
         return work()
 
     return Task(enter_and_work).result(within=PATIENCE)
+
+
+def _opened(path: str) -> FileIO:
+    """Open what leads to a namespace: for a process that begins to execute a program just then, that may never end.
+
+    Raises TimeoutError where the process does not answer, or its user, or all others together, cost too much time.
+    """
+    if not (process := PROCESS.search(path)):
+        return _open(path)
+    pid = int(process[1])
+    user, own = processes.user_of(pid), str(os.getuid())
+    of_others = sum(seconds for each, seconds in _lost.items() if each != own)
+    if _lost[user] < LOST and (user == own or of_others < LOST_IN_ALL):
+        began = time.monotonic()
+        try:
+            if file := processes.ask([pid], lambda _: _open(path), processes.PATIENCE).get(pid):
+                return file
+        finally:
+            took = time.monotonic() - began
+            _lost[user] += took if took >= processes.BESIDE else 0.0
+    raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), path)
+
+
+def _open(path: str) -> FileIO:
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(open(path, "rb", buffering=0))
+        processes.go_on()  # raises where nobody waits for it any more
+        stack.pop_all()
+    return file
 
 
 def enter(fd: int) -> None:

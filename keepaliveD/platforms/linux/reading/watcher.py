@@ -157,7 +157,8 @@ class SocketWatcher:
             raise KernelError(f"interfaces: {error.strerror}") from error
 
     def _follow_namespaces(self) -> None:
-        """Enter new network namespaces; leave those that only our own engine still keeps alive."""
+        """Enter new network namespaces, those of our own user first; leave those that only our engine keeps alive."""
+        namespaces.begin_scan()
         self._paths, hidden = namespaces.survey(self._root)
         for gone in self._entered - self._paths.keys():
             self._leave(gone)
@@ -165,13 +166,13 @@ class SocketWatcher:
         forbidden, silent = 0, []
         wanted = self._paths.keys() - self._entered
         room = max(0, _most_namespaces() - len(self._entered))
-        for new in sorted(wanted)[:room]:
+        for new in sorted(wanted, key=lambda netns: (not namespaces.is_ours(self._paths[netns]), netns))[:room]:
             try:
                 touching.now(Kind.NAMESPACE, new)
                 namespaces.inside(self._paths[new], new, partial(self._engine.enter, new))
             except FileNotFoundError:
                 continue  # ended meanwhile
-            except touching.MustNotTouch:
+            except (touching.MustNotTouch, TimeoutError):
                 silent.append(new)
             except (OSError, Refusal):
                 forbidden += 1

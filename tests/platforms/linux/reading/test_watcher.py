@@ -157,6 +157,25 @@ def test_namespaces_that_may_not_be_entered_are_counted(host: Host, refusal: OSE
     assert watcher.scan(2.0).unwatched == Unwatched()
 
 
+def test_a_namespace_whose_process_does_not_answer_is_said_to_be_silent(host: Host) -> None:
+    container = host.namespace("proc/100/ns/net", 2)
+    host.shut[container] = TimeoutError(110, "no")
+    assert SocketWatcher(host.root, host).scan(0.0).unwatched == Unwatched(silent=(container,))
+
+
+def test_namespaces_of_our_own_user_are_entered_first(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many others there are, and however long these take."""
+    inodes = [host.namespace(f"proc/{pid}/ns/net") for pid in range(100, 106)]
+    ours = {inodes[1], inodes[4]}
+    monkeypatch.setattr(
+        "keepaliveD.platforms.processes.user_of",
+        lambda pid: str(os.getuid() + ((host.root / f"proc/{pid}/ns/net").stat().st_ino not in ours)),
+    )
+    SocketWatcher(host.root, host).scan(0.0)
+    assert set(host.open[1:3]) == ours
+    assert len(host.open) == 7
+
+
 def test_a_namespace_of_which_sockets_are_left_out_at_every_scan_is_named(host: Host) -> None:
     """Somebody must be told, for as long as it is so."""
     container = host.namespace("proc/100/ns/net", 2)
