@@ -21,8 +21,8 @@ from keepaliveD.places import DEFAULT_FILE, STATE_DIRECTORY
 from keepaliveD.platforms import NAMES
 
 FEW = 8  # choices that are listed where somebody has mistyped one
-ITS_FILE = f"what a running daemon reads, or would read: {DEFAULT_FILE}, or in a clone its own"
-ITS_STATE = f"that of a running daemon, or else {STATE_DIRECTORY}"
+ITS_FILE = f"what a running daemon reads, if it is found, or would read: {DEFAULT_FILE}, or in a clone its own"
+ITS_STATE = f"that of a daemon that can be asked, or else {STATE_DIRECTORY}"
 LISTS_ALL = ", which lists all"
 LONG_WORD = re.compile(r"\S{100,}")
 

@@ -95,7 +95,7 @@ class Late(Busy):
 
 
 class StateError(Refusal):
-    """A record or another file cannot be read or written, or standard output cannot be written."""
+    """A record, another file or standard output cannot be read or written, or another process listens there."""
 
     status = Exit.IOERR
 
