@@ -44,6 +44,7 @@ class Remembered(NamedTuple):
     survived: Column
     interface: Column
     cgroup: Column
+    uid: Column
     interfaces: tuple[str, ...] = ("",)
 
     def select(self, rows: Bools) -> Remembered:
@@ -52,15 +53,15 @@ class Remembered(NamedTuple):
 
 
 MAY_HAVE_FORGOTTEN = (Cause.UNKNOWN_TO_PEER.value, Cause.LOCAL_FIREWALL.value)
-REMEMBERED = ("cookie", "verdict", "reported", "reported_at", "survived", "interface", "cgroup")
-RECALLED = ("verdict", "reported", "reported_at", "survived", "interface", "cgroup")
+RECALLED = ("verdict", "reported", "reported_at", "survived", "interface", "cgroup", "uid")
+REMEMBERED = ("cookie", *RECALLED)
 EMPTY = np.zeros(0, np.uint64)
-NOTHING = Remembered(EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY)
+NOTHING = Remembered(EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY)
 
 
 def remember(activity: Activity, table: SocketTable) -> Remembered:
     """Return what to keep of a scan."""
-    of_sockets = table.sockets["interface"], table.sockets["cgroup"], table.interfaces
+    of_sockets = table.sockets["interface"], table.sockets["cgroup"], table.sockets["uid"], table.interfaces
     return Remembered(
         activity.cookie, activity.judged, activity.reported, activity.reported_at, activity.survived, *of_sockets
     )
@@ -178,7 +179,7 @@ def examine(
     held against these. `silences` are those in which paths forgot connections before.
     """
     known = _recall(ended, scans)
-    ended = _with_cgroups(as_closed(ended), known)
+    ended = _as_scanned(as_closed(ended), known)
     path = _paths(ended, paths, known)
     causes = decide(ended, known.survived, unknown)
     warned = known.seen & is_any(known.reported, AT_RISK) & (known.reported_at <= ended["ended_at"])
@@ -199,6 +200,7 @@ class _Known(NamedTuple):
     survived: Column
     interface: Column
     cgroup: Column
+    uid: Column
     interfaces: tuple[str, ...]
 
 
@@ -213,6 +215,7 @@ def _recall(ended: Column, scans: Sequence[Remembered]) -> _Known:
         survived=times[1],
         interface=np.zeros(size, np.uint32),
         cgroup=np.zeros(size, np.uint64),
+        uid=np.zeros(size, np.uint32),
         interfaces=scans[0].interfaces,
     )
     for scan in (scan for scan in reversed(scans) if len(scan.cookie)):
@@ -223,12 +226,11 @@ def _recall(ended: Column, scans: Sequence[Remembered]) -> _Known:
     return known
 
 
-def _with_cgroups(ended: Column, known: _Known) -> Column:
-    """Return the ends with the cgroup that a scan saw where the end itself does not tell."""
-    if ended["cgroup"].all():
-        return ended
+def _as_scanned(ended: Column, known: _Known) -> Column:
+    """Return the ends with the cgroup and user that a scan saw where the end itself does not tell: both are 0 then."""
     filled = ended.copy()
-    filled["cgroup"] = np.where(ended["cgroup"] != 0, ended["cgroup"], known.cgroup)
+    for name, scanned in (("cgroup", known.cgroup), ("uid", known.uid)):
+        filled[name] = np.where(ended[name] != 0, ended[name], scanned)
     return filled
 
 

@@ -920,6 +920,14 @@ def test_where_an_end_does_not_tell_its_cgroup_that_of_the_last_scan_counts() ->
     assert [death.owner.unit for report in reports for death in report.examples] == ["amanda.service"]
 
 
+def test_where_an_end_does_not_tell_its_user_that_of_the_last_scan_counts() -> None:
+    """The kernel destroys a socket whose program has closed it as root's."""
+    autopsy = Autopsy(dataclasses.replace(rules(), users=(34,)))
+    scanned(autopsy, 990.0, {"cookie": 1, "uid": 34}, {"cookie": 2, "uid": 0})
+    (report,) = autopsy.observe(died({**KILLED, "cookie": 1, "uid": 0}, {**KILLED, "cookie": 2, "uid": 0}), 1001.0)
+    assert only((report,)).uid == 34
+
+
 def test_who_makes_very_many_cgroups_displaces_none_of_anybody_else() -> None:
     """Anybody may make cgroups below his own; a service's first connection may have been the oldest."""
     autopsy = Autopsy(rules())
