@@ -215,7 +215,7 @@ class Unwatched(NamedTuple):
     """The network namespaces that are not watched: some may not be entered, some are too many, some do not answer.
 
     `hidden`: there are processes of which not even the namespace can be seen.
-    `crowded`: those, by inode, of which sockets are missing because too many share a bucket of the kernel's table.
+    `crowded`: those, by inode, of which sockets may be missing because too many share a bucket of their table.
     `incomplete`: those, by inode or OWN, of which sockets are missing because the kernel told of fewer than it counts,
     or refused.
     """

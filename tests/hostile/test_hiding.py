@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
-
-import pytest
+from pathlib import Path
 
 from keepaliveD.cli.asking.asking import ask
 from keepaliveD.model.sockets import OWN
 from tests.support.loopback import FORGOTTEN, LASTING, Host, by, everywhere, forgetful, near_end, settings
 from tests.support.patience import SOON, wait_for
 from tests.support.processes import CTL, ENABLE, Daemon, next_line
+from tests.support.rig import Namespace
 from tests.support.versions import WALK, since
 
 CONNECTIONS = 40
 FEW = 4  # connections
-SOCKETS_OF_BUCKET = 1_100  # connections; both ends are more than a bucket may have
+CROWD = 1_100  # connections; both ends are more than are read of a bucket at once
 PLACES = 4  # network namespaces: of more, one entry tells about several
 HOPPERS = 4  # processes
 MORE_THAN_ARE_EXPLAINED = 300  # connections
@@ -59,17 +59,20 @@ def test_where_keys_hide_others_all_the_same_that_is_said_once(host: Host) -> No
             daemon.stop()
 
 
-@pytest.mark.parametrize("engine", [pytest.param("bpf", marks=since(WALK))])
-def test_a_table_with_one_bucket_costs_its_owner_and_nobody_else(host: Host, engine: str) -> None:
-    """The engine goes on, without that namespace, and says so."""
-    with host.attacked("one_bucket", LASTING, str(SOCKETS_OF_BUCKET)) as attacker:
-        namespace = int(next_line(attacker))
-        sock = host.connection()
-        with host.daemon(by(engine, everywhere(forgetful(ENABLE)))) as daemon:
-            daemon.expect("armed", within=SOON, **near_end(sock))
-            daemon.expect("unwatched", within=SOON, KEEPALIVE_NETNS=namespace)
-            assert f"{engine} engine" in daemon.expect("started")["MESSAGE"]
-            daemon.stop()
+@since(WALK)
+def test_a_crowd_in_the_bucket_of_somebodys_connection_does_not_hide_it(tmp_path: Path) -> None:
+    """Here the kernel's table has only one; in a larger one anybody finds it out by the order of /proc/net/tcp."""
+    with Namespace() as maker:
+        maker.set_sysctl("net.ipv4.tcp_child_ehash_entries", 1)
+        with Host(tmp_path, maker) as host:
+            sock = host.connection()
+            with host.attacked("crowd", LASTING, str(CROWD)) as attacker:
+                assert next_line(attacker) == "connected\n"
+                with host.daemon(by("bpf", forgetful(ENABLE))) as daemon:
+                    daemon.expect("armed", within=SOON, **near_end(sock))
+                    assert "bpf engine" in daemon.expect("started")["MESSAGE"]
+                    assert daemon.heard("unwatched") == []
+                    daemon.stop()
 
 
 def test_a_process_that_hops_between_namespaces_neither_hides_nor_mislabels_its_neighbours(host: Host) -> None:

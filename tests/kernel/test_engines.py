@@ -45,7 +45,7 @@ from keepaliveD.model.sockets import Column, Sockets, Switch, TcpState, Timer
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.bpf import libbpf, walker
 from keepaliveD.platforms.linux.bpf.reader import BpfIterator
-from keepaliveD.platforms.linux.bpf.walk import Walk
+from keepaliveD.platforms.linux.bpf.walk import STEPS, Walk
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
 from keepaliveD.platforms.linux.reading.cookies import Cookies
 from keepaliveD.platforms.linux.reading.engine import Engine, Gaps
@@ -114,6 +114,17 @@ while True:
         end.send(b"word")
     for end in ends:
         end.recv(4)
+"""
+
+COME_AND_GO = """
+import socket, struct
+server = socket.create_server(("127.0.0.1", 0), backlog=50)
+print(flush=True)
+while True:
+    clients = [socket.create_connection(server.getsockname()) for _ in range(20)]
+    for end in (*clients, *(server.accept()[0] for _ in clients)):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        end.close()
 """
 
 
@@ -370,17 +381,49 @@ def test_a_namespace_that_was_not_entered_is_not_read(host: Host, engine: Callab
         assert set(sockets["netns"].tolist()) == {second.inode}
 
 
-@pytest.mark.parametrize("engine", [pytest.param(BpfWalker, marks=since(WALK))])
-def test_whoever_crowds_a_table_of_his_own_hides_nothing_but_that(engine: Callable[..., Engine]) -> None:
-    """Anybody can make a namespace whose table has one bucket, and fill it faster than it is read."""
+@pytest.fixture
+def crowd() -> Iterator[Namespace]:
+    """A namespace whose table has one bucket, as anybody can make them, with more sockets than are read at once."""
+    with Namespace() as maker, ExitStack() as stack:
+        maker.set_sysctl("net.ipv4.tcp_child_ehash_entries", 1)
+        crowd = stack.enter_context(Namespace(maker))
+        crowd.inside(lambda: fill(stack, CROWD))
+        crowd.inside(leave_one_in_time_wait)  # which is not read, but met
+        yield crowd
+
+
+@since(WALK)
+def test_whoever_crowds_a_bucket_hides_nothing_in_it(crowd: Namespace) -> None:
+    """Anybody can have 2,000 sockets in the bucket of another's connection; those that stand still are read once."""
     with ExitStack() as stack:
         host = Host(stack)
-        victim, maker = host.namespace(), host.namespace()
-        maker.set_sysctl("net.ipv4.tcp_child_ehash_entries", 1)
-        crowd = host.namespace(maker)
+        kept = {cookie(end) for end in host.connect(crowd)}
+        read = stack.enter_context(contextlib.closing(BpfWalker()))
+        crowd.inside(partial(read.enter, crowd.inode))
+        read.read(Sockets())  # all have cookies then
+        coming_and_going = stack.enter_context(crowd.running(sys.executable, "-c", COME_AND_GO))
+        assert coming_and_going.stdout
+        assert coming_and_going.stdout.readline()
+        for _ in range(50):
+            sockets = Sockets()
+            assert read.read(sockets) == {}
+            seen = sockets["cookie"].tolist()
+            assert kept <= set(seen)
+            assert 2 * CROWD <= len(seen) == len(set(seen))
+        assert coming_and_going.poll() is None
+
+
+@since(WALK)
+@pytest.mark.parametrize(("bound", "value"), [("MOST", STEPS), ("ENOUGH", -1.0)])
+def test_a_bucket_that_takes_too_long_is_left_out_and_nothing_else(
+    crowd: Namespace, bound: str, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walker, bound, value)
+    with ExitStack() as stack:
+        host = Host(stack)
+        victim = host.namespace()
         shown, _ = host.connect(victim)
-        crowd.inside(lambda: fill(stack, CROWD))
-        read = stack.enter_context(contextlib.closing(engine()))
+        read = stack.enter_context(contextlib.closing(BpfWalker()))
         for where in (victim, crowd):
             where.inside(partial(read.enter, where.inode))
         sockets = Sockets()
@@ -390,25 +433,32 @@ def test_whoever_crowds_a_table_of_his_own_hides_nothing_but_that(engine: Callab
 
 
 @since(WALK)
-def test_a_bucket_that_is_overfull_is_walked_over_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It can never be passed: a hundred walks over each, in each scan, were anybody's to ask for."""
+def test_all_namespaces_of_a_table_are_named_where_one_of_its_buckets_is_left_out(
+    crowd: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows whose sockets are in it."""
+    monkeypatch.setattr(Walk, "read", lambda *given: [0] if given[1].last else [])
+    monkeypatch.setattr(Walk, "sift", lambda *_: False)
+    with Namespace() as first, Namespace() as second, contextlib.closing(BpfWalker()) as read:
+        for where in (first, second, crowd):
+            where.inside(partial(read.enter, where.inode))
+        assert read.read(Sockets()) == {first.inode: None, second.inode: None}
+        assert read.crowded == {first.inode, second.inode}
+
+
+@since(WALK)
+def test_a_crowded_bucket_is_walked_over_a_few_times(crowd: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred walks over each, in each scan, were anybody's to ask for."""
     run, walks = libbpf.run, list[int]()
 
     def counted(program: int) -> None:
         walks.append(program)
         run(program)
 
-    with ExitStack() as stack:
-        host = Host(stack)
-        maker = host.namespace()
-        maker.set_sysctl("net.ipv4.tcp_child_ehash_entries", 1)
-        crowd = host.namespace(maker)
-        crowd.inside(lambda: fill(stack, CROWD))
-        crowd.inside(leave_one_in_time_wait)  # which is not read, but met
-        read = stack.enter_context(contextlib.closing(BpfWalker()))
+    with contextlib.closing(BpfWalker()) as read:
         crowd.inside(partial(read.enter, crowd.inode))
         monkeypatch.setattr(libbpf, "run", counted)
-        assert read.read(Sockets()) == {crowd.inode: None}
+        assert read.read(Sockets()) == {}
         assert len(walks) <= FEW_WALKS
 
 

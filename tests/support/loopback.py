@@ -110,12 +110,12 @@ def by(engine: str, configuration: str) -> str:
 
 
 class Host:
-    """A namespace that listens on both addresses; what is made here ends with it."""
+    """A namespace that listens on both addresses, made in `maker`, if given; what is made here ends with it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, maker: Namespace | None = None) -> None:
         self.directory = directory
         with contextlib.ExitStack() as stack:
-            self.namespace = stack.enter_context(Namespace())
+            self.namespace = stack.enter_context(Namespace(maker))
             self.namespace.nft(
                 f"table ip deaf {{ chain in {{ type filter hook input priority 0; tcp dport {DEAF} drop; }}; }}"
             )

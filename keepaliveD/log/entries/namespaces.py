@@ -45,8 +45,9 @@ def of_unwatched(unwatched: Unwatched, own: int) -> Iterator[Entry]:
         )
     for netns in unwatched.crowded[:MOST_NAMED]:
         yield _entry(
-            f"{_named(netns, own)} is not watched completely: too many of its sockets share a bucket of the "
-            'kernel\'s table (net.ipv4.tcp_child_ehash_entries is small there); watch.engine = "netlink" reads them',
+            f"{_named(netns, own)} is not watched completely: too many sockets, which may be another "
+            "namespace's or user's, share a bucket of the kernel's table of TCP sockets; "
+            'watch.engine = "netlink" reads them, slowly',
             {"KEEPALIVE_NETNS": netns},
         )
     if more := len(unwatched.crowded[MOST_NAMED:]):

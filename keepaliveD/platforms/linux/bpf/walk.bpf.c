@@ -29,6 +29,9 @@ struct {
 	__u64 met; /* ... how many records with it */
 	__u64 passed; /* how many nodes of it, recorded or not */
 	__u64 next; /* the node after it */
+	__u64 steps; /* how many sift() may take */
+	__u64 others; /* how many parts there are beside ... */
+	__u64 part; /* ... the one that it records */
 	struct now now; /* when it last went on */
 } place;
 
@@ -131,12 +134,17 @@ static __always_inline void fetch_next(void)
 	FETCH(tp->keepalive_probes);
 }
 
-static int step(__u32 number, void *unused)
+/* A socket keeps its address as long as it lives, and so its part. */
+static __always_inline bool is_in_part(void)
+{
+	return (place.node / 64 * 2654435761 >> 16 & place.others) == place.part;
+}
+
+static __always_inline int go_on(bool sifts)
 {
 	const struct sock_common *common;
 	int next = ON;
 
-	(void)number, (void)unused;
 	if (place.node & IS_NULLS) {
 		if (place.node >> 1 == place.bucket) {
 			place.whole = place.met;
@@ -148,15 +156,27 @@ static int step(__u32 number, void *unused)
 	}
 	common = AT(place.node - bpf_core_field_offset(struct sock_common, skc_nulls_node), struct sock_common);
 	place.next = (__u64)common->skc_nulls_node.next;
-	if (!ignoring) /* else it may not be recorded, and would be fetched for nothing */
+	if (!sifts && !ignoring) /* else it may not be recorded, and would be fetched for nothing */
 		fetch_next();
-	if (is_wanted(common))
+	if ((!sifts || is_in_part()) && is_wanted(common))
 		next = record_socket(AT(common, struct tcp_sock));
 	if (next == ON) {
 		place.node = (__u64)common->skc_nulls_node.next;
 		place.passed++;
 	}
 	return next == STOP ? STOP : ON;
+}
+
+static int step(__u32 number, void *unused)
+{
+	(void)number, (void)unused;
+	return go_on(false);
+}
+
+static int sift_step(__u32 number, void *unused)
+{
+	(void)number, (void)unused;
+	return go_on(true);
 }
 
 /* Where the table is that the caller's network namespace uses: the host's, if it has none of its own. */
@@ -179,5 +199,16 @@ int walk(void *ctx)
 	place.now = read_clocks();
 	enter_bucket();
 	bpf_loop(STEPS, step, 0, 0);
+	return 0;
+}
+
+/* Walks over place.bucket, which is the last one, and records a part of it: of a crowded one, all are too many at once. */
+SEC("raw_tp")
+int sift(void *ctx)
+{
+	(void)ctx;
+	place.now = read_clocks();
+	enter_bucket();
+	bpf_loop(place.steps, sift_step, 0, 0);
 	return 0;
 }

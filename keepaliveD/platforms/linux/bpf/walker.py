@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence, Set
 from functools import partial
 
@@ -16,7 +17,7 @@ import numpy as np
 from keepaliveD.model.errors import KernelError, Refusal
 from keepaliveD.model.rules import IPNetwork
 from keepaliveD.model.sockets import Sockets
-from keepaliveD.platforms.linux.bpf.walk import Table, Walk
+from keepaliveD.platforms.linux.bpf.walk import STEPS, Table, Walk
 from keepaliveD.platforms.linux.reading.cookies import Cookies
 from keepaliveD.platforms.linux.reading.engine import Gaps
 from keepaliveD.threads import Task
@@ -24,6 +25,8 @@ from keepaliveD.threads import Task
 MANY = 10_000  # sockets without a cookie in a namespace: the kernel gives one to all sockets there at once
 FOR_TWO = 200_000  # sockets, at the last look: of fewer one processor reads all in a tenth of a second
 FEW = 1024  # buckets, as in tables that containers have of their own: one processor reads them at once
+MOST = 1 << 16  # sockets of a bucket; a walk over it takes 4 ms, in which this processor does nothing else
+ENOUGH = 1.0  # seconds for all crowded buckets of a scan
 PATIENCE = 600.0  # seconds for the other one: who waits for this process ends it long before
 
 
@@ -59,7 +62,8 @@ class BpfWalker:
     def read(self, sockets: Sockets) -> Gaps:
         """Append all; none is left out that was there all the time. Raises KernelError.
 
-        Only a bucket without end is left out: where namespaces have a table of their own, it may have one bucket.
+        Only crowded buckets are left out that take too long: anybody can fill those of a table of his own, and some
+        of one that others use, too.
         """
         start = len(sockets)
         crowded = self._read_tables(sockets)
@@ -72,17 +76,29 @@ class BpfWalker:
     def _read_tables(self, sockets: Sockets) -> set[int]:
         """Append all sockets of all tables, and return the namespaces of which some are missing."""
         only = next(iter(self._entered)) if len(self._entered) == 1 else 0
-        crowded: set[int] = set()
-        for table in {table for table, _ in self._entered.values()}:
-            if not self._read_table(table, only, sockets):
-                crowded |= {netns for netns, (its, _) in self._entered.items() if its == table}
+        crowded: list[tuple[Table, int]] = []
+        for table in dict.fromkeys(table for table, _ in self._entered.values()):
+            crowded += [(table, bucket) for bucket in self._read_table(table, only, sockets)]
+        missing = {table for table, _ in self._sift(crowded, only, sockets)}
         if not only:
             self._drop_strangers(sockets)
         self._seen = len(sockets)
+        return {netns for netns, (table, _) in self._entered.items() if table in missing}
+
+    def _sift(self, crowded: list[tuple[Table, int]], only: int, sockets: Sockets) -> list[tuple[Table, int]]:
+        """Append all sockets of crowded buckets, smaller ones first; return the buckets that are still left out."""
+        until, most = time.monotonic() + ENOUGH, STEPS
+        while crowded and most < MOST:
+            most *= 2
+            crowded = [
+                (table, bucket)
+                for table, bucket in crowded
+                if time.monotonic() > until or not self._walk.sift(table, bucket, only, most, sockets)
+            ]
         return crowded
 
-    def _read_table(self, table: Table, only: int, sockets: Sockets) -> bool:
-        """Append all sockets of a table, and return whether none is missing."""
+    def _read_table(self, table: Table, only: int, sockets: Sockets) -> list[int]:
+        """Append all sockets of a table, and return the buckets that are left out."""
         buckets = range(table.last + 1)
         other = self._other() if self._seen >= FOR_TWO and len(buckets) > FEW else None
         if other is None:
@@ -94,15 +110,15 @@ class BpfWalker:
         except OSError:  # no thread can be started
             return self._walk.read(table, buckets, only, sockets)
         try:
-            is_all = self._walk.read(table, buckets[:half], only, sockets)
+            crowded = self._walk.read(table, buckets[:half], only, sockets)
         finally:
             reading.wait(PATIENCE)
         try:
-            has_all = reading.result(PATIENCE)
+            others = reading.result(PATIENCE)
         except OSError:  # it died before it began
-            has_all = self._walk.read(table, buckets[half:], only, later)
+            others = self._walk.read(table, buckets[half:], only, later)
         sockets.append(later)
-        return is_all and has_all
+        return crowded + others
 
     def _other(self) -> Walk | None:
         """Return a walk for another processor; None where there is none, or too little of something."""
