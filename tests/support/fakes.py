@@ -89,6 +89,7 @@ class FakeWatcher:
     sockets: Callable[[float], list[Socket]] = lambda _: []
     refusal: Refusal | None = None
     silent: tuple[int, ...] = ()
+    complete: bool = True
     closed: int = 0
     engine_description: str = "fake engine"
 
@@ -97,7 +98,9 @@ class FakeWatcher:
             raise self.refusal
         found = table(now, *self.sockets(now))
         unwatched = found.unwatched._replace(silent=self.silent)
-        return dataclasses.replace(found, engine_description=self.engine_description, unwatched=unwatched)
+        return dataclasses.replace(
+            found, engine_description=self.engine_description, unwatched=unwatched, complete=self.complete
+        )
 
     def close(self) -> None:
         self.closed += 1

@@ -40,8 +40,8 @@ class Answered(NamedTuple):
     """What the daemon says: the most urgent connections, how many others there are, its process, and the host.
 
     `plain` is its very answer about each connection. `age` is how many seconds ago its last scan ended, NaN before the
-    first. `why` is why it was not asked about the connections, where it was not. So many processes that the word names
-    have not answered: `unanswered`.
+    first. `misses`: it does not see all sockets. `why` is why it was not asked about the connections, where it was not.
+    So many processes that the word names have not answered: `unanswered`.
     """
 
     explained: Sequence[Explained]
@@ -50,6 +50,7 @@ class Answered(NamedTuple):
     host: Host
     plain: Sequence[Mapping[str, Any]]
     age: float
+    misses: bool = False
     why: str = ""
     unanswered: int = 0
 
@@ -97,7 +98,9 @@ def _answered(answer: Mapping[str, Any], status: Mapping[str, Any], since: float
     """
     explained = [_explained(one) for one in answer["explained"]]
     age = status["scan"]["ago"] + since if status.get("scan") else math.nan
-    return Answered(explained, answer["more"], status["pid"], _host(status), answer["explained"], age)
+    unwatched = status.get("unwatched", {})
+    misses = bool(unwatched.get("crowded") or unwatched.get("incomplete"))
+    return Answered(explained, answer["more"], status["pid"], _host(status), answer["explained"], age, misses)
 
 
 def _wanted(target: str, root: Path, control: Path) -> Iterator[tuple[dict[str, Any], int]]:

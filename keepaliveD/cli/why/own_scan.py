@@ -25,6 +25,7 @@ from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import (
     NotPermitted,
     Refusal,
+    Unfinished,
     Unsupported,
 )
 from keepaliveD.model.explained import Explained
@@ -40,6 +41,7 @@ from keepaliveD.policy.verdicts.connections import connections, order_of_urgency
 from keepaliveD.policy.verdicts.judge import Judgement
 from keepaliveD.records.both import records_in
 
+MISSED = "or the scan missed it: it did not see all sockets"
 ENDED = "; keepalivectl deaths lists those that ended"
 EXPLAINED = 500  # connections whose sockets are read at most, of each user in turn; the others are only counted
 
@@ -62,14 +64,18 @@ def scanned(options: argparse.Namespace, root: Path, given: Path | None) -> View
 
 
 def _look(options: argparse.Namespace, root: Path, config: Config, platform: Platform) -> View:
-    """Scan, find the connections and read what stands in their sockets. Raises NoInput where there are none."""
+    """Scan, find the connections and read what stands in their sockets.
+
+    Raises NoInput where there are none, Unfinished where some may be.
+    """
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface)
     with in_worker(platform.open, watching) as ask:
         judgement = look(ask, config, ())
         urgent = order_of_urgency(judgement, at_risk_only=False)
         chosen = targets.of_anything(options.target, ask, judgement.table.sockets, urgent)
         if not len(chosen):
-            raise targets.nothing(options.target, ask, judgement.table.sockets, urgent, more=ENDED)
+            refusal = targets.nothing(options.target, ask, judgement.table.sockets, urgent, more=ENDED)
+            raise refusal if judgement.table.complete else Unfinished(f"{refusal}; {MISSED}")
         some = connections(judgement, turns.shared(judgement.table, chosen, EXPLAINED))
         judgement = by_single_scan(ask(with_firewall_about(judgement, some)))
         urgent = order_of_urgency(judgement, at_risk_only=False)

@@ -152,8 +152,10 @@ def _why_not_asked(options: argparse.Namespace, root: Path) -> str:
 
 
 def _not_seen(asked: daemons_explanation.Answered, view: View) -> str:
-    """Return why the daemon knows none of the connections: it ignores them, or they are newer than its last scan."""
+    """Return why the daemon knows none of the connections: it ignores or misses them, or they are too new."""
     if not any(one.watched for one in view.explained):
         return "the daemon does not watch these connections"
+    if asked.misses:
+        return "the daemon has not seen these connections, because it does not see all sockets, or not yet"
     often = f" (it scans every {span(asked.host.interval)})" if asked.host.interval else ""
     return f"the daemon has not seen these connections yet{often}"

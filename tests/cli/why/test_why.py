@@ -93,6 +93,7 @@ class Desk:
     armer: FakeArmer = dataclasses.field(default_factory=FakeArmer)
     at_connect: FakeAtConnect = dataclasses.field(default_factory=FakeAtConnect)
     sockets: list[Socket] = dataclasses.field(default_factory=lambda: SOCKETS)
+    complete: bool = True
     daemon: int = 0
     reloaded: list[int] = dataclasses.field(default_factory=list)
     looked_for: list[int] = dataclasses.field(default_factory=list)
@@ -110,7 +111,8 @@ class Desk:
     def platform(self, **_: object) -> Platform:
         def open_session(watching: Watching) -> Session:
             self.opened.append(watching)
-            return Session(FakeWatcher(lambda _: self.sockets), Owners(self.looked_for), self.armer)
+            watcher = FakeWatcher(lambda _: self.sockets, complete=self.complete)
+            return Session(watcher, Owners(self.looked_for), self.armer)
 
         return Platform("fake", FakeTuner(), self.at_connect, open_session)
 
@@ -203,6 +205,15 @@ def test_who_is_not_there_is_one_line(desk: Desk, target: str, status: int, said
     left, out, (line,) = desk.types(target)
     assert (left, out) == (status, "")
     assert line.startswith(f"keepalivectl: {said}")
+
+
+@pytest.mark.parametrize("target", ["amanda", "sk:1234", "10.20.0.8"])
+def test_who_is_not_seen_where_not_all_is_seen_may_be_there(desk: Desk, target: str) -> None:
+    desk.complete = False
+    status, out, (line,) = desk.types(target)
+    assert (status, out) == (75, "")
+    assert "has no connection" in line
+    assert line.endswith("; or the scan missed it: it did not see all sockets")
 
 
 def test_a_host_is_all_its_connections(desk: Desk) -> None:
@@ -753,6 +764,24 @@ def test_a_connection_that_the_daemon_ignores_is_not_one_that_it_will_see(
     assert "Not watched: " in out
     said = "note: the daemon does not watch these connections: this is a single scan by keepalivectl"
     assert " ".join(err.split()) == said
+
+
+def test_a_connection_that_the_daemon_may_have_missed_is_not_one_that_it_will_surely_see(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(_path: Path, method: str, *_: object) -> dict[str, object]:
+        if method == "Explain":
+            raise KernelError("/control: internal.tcp-keepalived.NoSuchConnection: {'cookie': 0}")
+        return {"pid": 812, "scan": {"ago": 7.0, "interval": 15.0}, "settings": [], "unwatched": {"crowded": [1]}}
+
+    monkeypatch.setattr(daemons_explanation, "ask", ask)
+    monkeypatch.setattr(daemons_explanation, "listens", lambda _: 812)
+    monkeypatch.setattr(orders, "show_it", lambda *_: None)
+    desk.daemon = 812
+    assert main(["why", "amanda@backup", "--state-dir", str(desk.directory / "state")]) == 0
+    _, err = desk.capsys.readouterr()
+    said = "note: the daemon has not seen these connections, because it does not see all sockets, or not yet: "
+    assert " ".join(err.split()).startswith(said)
 
 
 @pytest.mark.parametrize("target", ["amanda@backup", "10.20.0.9"])
