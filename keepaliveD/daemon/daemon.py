@@ -52,7 +52,7 @@ from keepaliveD.model.reports import (
     ReportUnseenDeaths,
 )
 from keepaliveD.model.rules import Rules, Watching
-from keepaliveD.model.sockets import Column
+from keepaliveD.model.sockets import SocketTable
 from keepaliveD.platforms.base import DeathWatch, Platform, Tuner
 from keepaliveD.platforms.requests import Open, Steps, find_owners, scan
 from keepaliveD.policy.arming.connect import plan
@@ -202,8 +202,8 @@ class Daemon:
                     outcomes = self._end_at_connect()
                 case WatchDeaths(wanted):
                     outcomes = self._watch_deaths(wanted)
-                case TidyArmingRecord(cookies):
-                    outcomes = self._tidy(action, cookies)
+                case TidyArmingRecord(table):
+                    outcomes = self._tidy(action, table)
                 case RestoreSettings():
                     outcomes = self._performer.restore(action)
                 case DisarmAll(only_mine):
@@ -261,7 +261,7 @@ class Daemon:
             return [Outcome(ReportOldServices((), str(refusal)))]
         return [Outcome(ReportOldServices(ends))] if ends else []
 
-    def _tidy(self, action: TidyArmingRecord, cookies: Column | None) -> list[Outcome]:
+    def _tidy(self, action: TidyArmingRecord, table: SocketTable) -> list[Outcome]:
         """Write the arming record again if it was removed, and remove closed sockets from it, or it only grows.
 
         This is the last step of a scan, so it also returns the memory that the scan has freed to the system.
@@ -270,8 +270,7 @@ class Daemon:
         if self._records is None:
             return [Outcome(action)]
         mended = self._mended()
-        if cookies is not None:
-            self._records.arming.tidy(cookies)
+        self._records.arming.tidy(table)
         return [Outcome(action), *mended]
 
     def _mended(self) -> list[Outcome]:

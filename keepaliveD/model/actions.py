@@ -14,7 +14,7 @@ from keepaliveD.model.reports import Report
 from keepaliveD.model.results import Arming, Entry
 from keepaliveD.model.routes import Route
 from keepaliveD.model.rules import Rules, Watching, Wish
-from keepaliveD.model.sockets import Column, Indices
+from keepaliveD.model.sockets import Column, Indices, SocketTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +215,9 @@ class EndAtConnect:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TidyArmingRecord:
-    """Remove all sockets from the arming record but those with these cookies; remove none if the cookies are None."""
+    """Remove the sockets that have ended by this scan from the arming record."""
 
-    cookies: Column | None
+    table: SocketTable
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,6 +239,8 @@ class SocketTable:
     `asleep` is how many seconds the machine was suspended since the scan before, which the ages do not count.
     `complete` is false where the kernel may have left sockets out.
     `unwatched` says which network namespaces are missing.
+    `read` are the network namespaces, by inode, of which all sockets were read; `unread` are all others that exist, or
+    None where others may exist. Both are empty on systems without network namespaces.
     `engine_description` says how they were read, and what hinders a better way.
     `firewall_timeout` is the idle timeout of this host's own firewall; FOREVER if it tracks no connection.
     `tracked` says how full this host's own firewall is, in each network namespace in which it was asked.
@@ -260,6 +262,19 @@ class SocketTable:
     tracked: tuple[Tracked, ...] = ()
     netns: int = OWN
     changed_idle_time: tuple[int, ...] = ()
+    read: tuple[int, ...] = ()
+    unread: tuple[int, ...] | None = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no socket is missing, as far as the system shows."""
+        return self.complete and self.unwatched == ALL_WATCHED
+
+    def shows_ends(self, netns: Column) -> Bools:
+        """Return for each of these namespaces (OWN if not known) whether its sockets that are not here have ended."""
+        ends = np.isin(netns, self.read) if self.unread is None else ~np.isin(netns, self.unread)
+        ends[netns == OWN] = self.is_whole
+        return ends
 
     @property
     def read_by(self) -> float:

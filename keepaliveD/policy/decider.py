@@ -262,7 +262,7 @@ class Decider:
         self.judgement, decided = self._scans.observe(table, scanned.found, self.ended.paths)
         actions += decided
         actions += self.ended.remember(self.judgement, self._scans.memory)
-        actions += [RefreshAtConnect(), TidyArmingRecord(table.sockets["cookie"] if table.complete else None)]
+        actions += [RefreshAtConnect(), TidyArmingRecord(table)]
         if self._life is Life.STARTING:
             if any(isinstance(action, SetSystemKeepalive) for action in decided) and not self._dry_run:
                 actions.append(ListOldServices())

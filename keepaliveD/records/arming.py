@@ -22,7 +22,7 @@ import numpy as np
 
 from keepaliveD.model.errors import Busy, NotPermitted, Refusal, StateError, remedy
 from keepaliveD.model.results import Armed, Entry, PutBack
-from keepaliveD.model.sockets import Bools, Column
+from keepaliveD.model.sockets import Bools, Column, SocketTable
 from keepaliveD.policy.arming.choices import Recorded
 from keepaliveD.policy.arming.shared import are_among, shared
 from keepaliveD.records.directory import StateDirectory, permitting
@@ -35,7 +35,8 @@ FILE = "armed"
 PIECE = 1 << 16  # octets that are copied at a time
 SAMPLE = 8  # lines of which one is good enough to tell that a strange heading is a damaged one
 PATIENCE = 5.0  # seconds for which another process may have the record locked: rewriting a large one takes some
-LARGEST = 1 << 27  # octets, of some two million sockets
+LARGEST = 1 << 27  # octets
+FULL = LARGEST // 4 * 3  # octets, of some two million sockets: no more are armed, so that these can be disarmed
 SPARE = 1000  # lines about sockets that are gone, before they are cleared away
 
 
@@ -57,6 +58,7 @@ class ArmingRecord:
         self._damaged_lines = 0
         self._entries = Entries()
         self._read_from = (0, 0)  # inode of the file, and how much of it is known
+        self._rewritten = (0, 0)  # the same of what we wrote anew: nothing can be left out there
         self._last = ""  # the line there, unless it is ours: who reads without the lock may read what is taken back
         self._held = -1  # that file
         self._let_go: Callable[[], object] = lambda: None  # of it
@@ -108,9 +110,10 @@ class ArmingRecord:
         """
         if not new:
             return set()
-        with self._locked() as file:
+        new = shared(new)
+        arms = whose is Whose.OURS and any(isinstance(entry, Armed) for entry in new.kinds)
+        with self._locked(self._lines.most_octets(new), FULL if arms else LARGEST) as file:
             moved = set() if since is None else set(self._entries.changed(new, since)["cookie"].tolist())
-            new = shared(new)
             if moved:
                 new = new.part(~are_among(new.cookies, moved))
             self._append(file, self._lines.of(new))
@@ -173,16 +176,29 @@ class ArmingRecord:
     def _knows_any(self) -> bool:
         return bool((self._entries.rows["entry"] != NOTHING).any())
 
-    def tidy(self, alive: Column) -> None:
-        """Clear away what we recorded about none of these cookies (an array), once it is much. Raises StateError.
+    def tidy(self, table: SocketTable) -> None:
+        """Clear away what we recorded about sockets that have ended by this scan, once it is much. Raises StateError.
 
         What others recorded may be about sockets that we do not look at.
         """
-        if np.count_nonzero(self._are_ours()) <= 2 * len(alive) + SPARE:
+        self._entries.locate(table.sockets)
+        if np.count_nonzero(self._are_to_be_seen(table)) <= 2 * len(table) + SPARE:
             return
         with self._locked():
-            self._entries.keep(~self._are_ours() | np.isin(self._entries.rows["cookie"], alive))
+            cookies = self._entries.rows["cookie"]
+            self._entries.keep(~self._are_to_be_seen(table) | np.isin(cookies, table.sockets["cookie"]))
             self._rewrite()
+
+    def missed(self, table: SocketTable) -> Column:
+        """Return the cookies of armed sockets that are not in this scan although they may not have ended."""
+        rows = self._entries.rows
+        rows = rows[self._entries.are(Armed, rows["entry"]) & ~table.shows_ends(rows["netns"])]
+        missed: Column = rows["cookie"][~np.isin(rows["cookie"], table.sockets["cookie"])]
+        return missed
+
+    def _are_to_be_seen(self, table: SocketTable) -> Bools:
+        """Which rows are about what we recorded of sockets that have ended unless they are in this scan."""
+        return self._are_ours() & table.shows_ends(self._entries.rows["netns"])
 
     def _are_ours(self) -> Bools:
         """Which rows are about what we recorded, or about what is not armed any more."""
@@ -222,6 +238,8 @@ class ArmingRecord:
         with open(open_new(new), "w", encoding="ascii") as file:
             file.write(self._lines.heading)
             file.writelines(self._lines.of(self._entries.all()))
+        status = new.stat()
+        self._rewritten = (status.st_ino, status.st_size)
         new.replace(self._file)
 
     def _append(self, file: int, parts: Iterable[str]) -> None:
@@ -264,8 +282,8 @@ class ArmingRecord:
         return self._held >= 0 and os.path.samestat(os.fstat(self._held), self._file.lstat())
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[int]:
-        """The file, for us alone, and all that others wrote into it known."""
+    def _locked(self, more: int = 0, most: int = LARGEST) -> Iterator[int]:
+        """The file, for us alone, and all that others wrote into it known; with room for so many octets, of `most`."""
         with self._reporting("written"):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             while True:
@@ -275,9 +293,13 @@ class ArmingRecord:
                     if os.fstat(file).st_ino != os.lstat(self._file).st_ino:
                         continue  # replaced while we waited
                     self._catch_up(file)
-                    if self._outdated or self._reason or self._is_removed or self._is_strange:
+                    is_full = self._read_from[1] + more > most
+                    is_longer = is_full and self._read_from != self._rewritten
+                    if self._outdated or self._reason or self._is_removed or self._is_strange or is_longer:
                         self._rewrite()
                         continue
+                    if is_full:
+                        raise StateError(self._why_full())
                     yield file
                     return
                 finally:
@@ -290,7 +312,10 @@ class ArmingRecord:
         inode, known = self._read_from
         status = os.fstat(file)
         if status.st_size > LARGEST:
-            raise OSError(errno.EFBIG, f"it has {status.st_size} octets, more than this program writes; remove it")
+            stays = "what only it names stays armed until it is closed"
+            raise OSError(
+                errno.EINVAL, f"it has {status.st_size} octets, more than this program writes; move it away ({stays})"
+            )
         self._is_strange = bool(why_strange(status, self._file))
         self._is_removed = not status.st_size and self._knows_any()  # nobody of us leaves it empty
         if status.st_ino != inode or status.st_size < known or not self._stands(file, known):
@@ -359,6 +384,13 @@ class ArmingRecord:
             yield
         except OSError as error:
             raise self._refusal(error, verb) from error
+
+    def _why_full(self) -> str:
+        return (
+            f"{self._file}: is full, with {len(self._entries.all())} sockets: no more are armed until some of these "
+            "are seen to have ended; to begin anew, stop tcp-keepalived, run keepalivectl disarm, and once that has "
+            "disarmed all of them, remove the file"
+        )
 
     def _refusal(self, error: OSError, verb: str) -> Refusal:
         if isinstance(error, BlockingIOError):

@@ -1,4 +1,4 @@
-"""What is recorded of many sockets, as columns: 18 octets a socket, where objects would take more than a hundred."""
+"""What is recorded of many sockets, as columns: 22 octets a socket, where objects would take more than a hundred."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from keepaliveD.model.results import Armed, Entry, Mark
-from keepaliveD.model.sockets import Bools, Column
+from keepaliveD.model.sockets import Bools, Column, Sockets
 from keepaliveD.policy.arming.shared import Shared, cookies_of, shared
 
 ROW = np.dtype(
@@ -16,6 +16,7 @@ ROW = np.dtype(
         ("cookie", "u8"),
         ("entry", "u4"),  # its number: most sockets share a few
         ("turn", "u4"),  # of its last change
+        ("netns", "u4"),  # its network namespace, OWN if not known: the file does not name it
         ("here", "?"),  # whether this process has armed the socket ...
         ("first", "?"),  # ... and nobody before it
     ]
@@ -40,13 +41,14 @@ class Entries:
     def __init__(self) -> None:
         self.turn = 0
         self.rows: Column = np.empty(0, ROW)  # in the order of their cookies
+        self._located = 0  # the turn of the last look for network namespaces
         self._forget_numbers()
 
     def of(self, cookies: Collection[int]) -> Column:
         """Return the rows of these sockets, in this order."""
         wanted = cookies_of(cookies)
         rows = np.zeros(len(wanted), ROW)
-        known, places = self._find(wanted)
+        known, places = _find(self.rows["cookie"], wanted)
         rows[known], rows["cookie"] = self.rows[places[known]], wanted
         return rows
 
@@ -80,9 +82,18 @@ class Entries:
         self.turn += 1
         rows["entry"], rows["turn"] = entry, self.turn
         rows = rows[np.argsort(rows["cookie"])]  # to sort the rows themselves takes five times as long
-        known, places = self._find(rows["cookie"])
+        known, places = _find(self.rows["cookie"], rows["cookie"])
         self.rows[places[known]] = rows[known]
         self.rows = np.insert(self.rows, places[~known], rows[~known])
+
+    def locate(self, sockets: Sockets) -> None:
+        """Learn the network namespaces of what has changed since the last time, as far as it is among these sockets."""
+        if self._located == self.turn:
+            return
+        new = np.flatnonzero(self.rows["turn"] > self._located)
+        self._located = self.turn
+        known, places = _find(self.rows["cookie"][new], sockets["cookie"])
+        self.rows["netns"][new[places[known]]] = sockets["netns"][known]
 
     def take_back(self) -> None:
         """Take back all entries, which are about to be read anew."""
@@ -92,16 +103,11 @@ class Entries:
         self._forget_numbers()
 
     def keep(self, these: Bools) -> None:
-        """Forget all rows but these."""
+        """Forget all rows but these, and the entries that none of them has."""
         self.rows = self.rows[these]
-
-    def _find(self, cookies: Column) -> tuple[Bools, Column]:
-        """Return whether there is a row of each of these sockets, and its place, or where it is to be put."""
-        places = np.searchsorted(self.rows["cookie"], cookies)
-        known = np.zeros(len(cookies), np.bool_)
-        within = places < len(self.rows)
-        known[within] = self.rows["cookie"][places[within]] == cookies[within]
-        return known, places
+        used = np.union1d((NOTHING, LEFT_ALONE), self.rows["entry"])
+        self.rows["entry"] = np.searchsorted(used, self.rows["entry"])
+        self._number([self._entries[number] for number in used.tolist()])
 
     def _numbers_of(self, entries: Mapping[int, Entry]) -> Column:
         """Return their numbers."""
@@ -116,5 +122,20 @@ class Entries:
         return ours[new.numbers]
 
     def _forget_numbers(self) -> None:
-        self._entries: list[Entry] = [Mark.NOT_ARMED, Mark.LEFT_ALONE]
-        self._numbers: dict[Entry, int] = {entry: number for number, entry in enumerate(self._entries)}
+        self._number([Mark.NOT_ARMED, Mark.LEFT_ALONE])
+
+    def _number(self, entries: list[Entry]) -> None:
+        self._entries = entries
+        self._numbers = {entry: number for number, entry in enumerate(entries)}
+
+
+def _find(among: Column, cookies: Column) -> tuple[Bools, Column]:
+    """Return whether each of these cookies is among the others, and its place there, or where it is to be put.
+
+    The others are in order.
+    """
+    places = np.searchsorted(among, cookies)
+    known = np.zeros(len(cookies), np.bool_)
+    within = places < len(among)
+    known[within] = among[places[within]] == cookies[within]
+    return known, places

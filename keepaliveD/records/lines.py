@@ -27,6 +27,7 @@ from keepaliveD.policy.arming.shared import Shared
 
 PART = 10_000  # lines that are made or read at a time
 TIMES = 4  # words of what stood there, of what was set, or of what was put back
+REST = len(f"{(1 << 64) - 1}  00000000\n")  # octets of a line with the longest cookie, without its words
 SPREAD = 0x9E3779B1  # odd, of about as many ones as zeros
 LOW = 0xFFFFFFFF  # the bits of a checksum
 START = "tcp-keepalived armed "  # of the heading, in every format
@@ -55,6 +56,12 @@ class Lines:
             cookies, numbers = entries.cookies[start : start + PART], number_of[start : start + PART]
             filled = np.column_stack([cookies, (cookies * np.uint64(SPREAD) ^ checks[numbers]) & np.uint64(LOW)])
             yield "".join([lines[number] for number in numbers.tolist()]) % tuple(filled.ravel().tolist())
+
+    def most_octets(self, entries: Shared[Entry]) -> int:
+        """Return how many octets the lines of these sockets have at most."""
+        used, counts = np.unique(entries.numbers, return_counts=True)
+        words = (len(_words(entries.kinds[number])) for number in used.tolist())
+        return sum(count * (each + REST) for count, each in zip(counts.tolist(), words, strict=True))
 
     def read(self, line: str) -> tuple[int, Entry]:
         """Return the cookie and the entry of a line. Raises ValueError where it is damaged, or of another boot."""

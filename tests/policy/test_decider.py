@@ -358,7 +358,7 @@ def test_a_scan_that_is_asked_for_during_another_one_is_another_one() -> None:
     host = started()
     host.decider.decide(Tick(), 1015.0)
     host.decider.decide(Asked(ASKER, ScanNow()), 1015.0)
-    tidied = Done(TidyArmingRecord(None), ())
+    tidied = Done(TidyArmingRecord(table(1015.0)), ())
     assert not any(isinstance(action, Answer) for action in host.decider.decide(tidied, 1015.1))
     host.decider.decide(Idle(), 1015.1)
     assert 1015.1 < host.decider.due < 1018.0

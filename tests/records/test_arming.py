@@ -11,9 +11,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from keepaliveD.model.errors import Busy, NotPermitted, StateError
 from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Entry, Mark, PutBack
-from keepaliveD.model.sockets import Column
+from keepaliveD.model.sockets import SocketTable, Unwatched
 from keepaliveD.records import lines as lines_of_record
 from keepaliveD.records.arming import FILE, SPARE, ArmingRecord
-from keepaliveD.records.entries import Whose
+from keepaliveD.records.entries import Entries, Whose
 from tests.support.descriptors import open_descriptors
+from tests.support.tables import named
 from tests.support.unprivileged import as_nobody, reachable_directory
 
 BOOT = "b00t"
@@ -33,6 +34,7 @@ HEADING = f"tcp-keepalived armed 2 {BOOT}\n"
 EARLIER = f"tcp-keepalived armed 1 {BOOT}\n"  # the heading of format 1
 OFF = SocketKeepalive(False, Keepalive(7200, 75, 9))
 ON = SocketKeepalive(True, Keepalive(180, 20, 31))
+OURS, OTHERS = 7, 8  # network namespaces
 
 
 def recorder(directory: Path, boot: str = BOOT) -> ArmingRecord:
@@ -47,10 +49,6 @@ def armed(*cookies: int) -> dict[int, Armed]:
 def known(directory: Path) -> list[int]:
     """What a process that starts now learns of."""
     return sorted(recorder(directory).armed())
-
-
-def alive(*cookies: int) -> Column:
-    return np.array(cookies, np.uint64)
 
 
 # one process
@@ -84,7 +82,7 @@ def test_where_nothing_was_ever_armed_nothing_is_known_and_nothing_made(tmp_path
     assert keeper.armed() == {}
     keeper.write({})
     keeper.write(dict.fromkeys([], Mark.LEFT_ALONE))
-    keeper.tidy(alive())
+    keeper.tidy(named())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -139,7 +137,7 @@ def test_what_was_put_back_into_sockets_that_are_gone_is_cleared_away_by_whoever
     recorder(tmp_path).write(dict.fromkeys(range(1, SPARE + 10), PutBack(OFF, ALL)))
     after = recorder(tmp_path)
     assert len(after.entries()) == SPARE + 9
-    after.tidy(alive(3))
+    after.tidy(named(3))
     assert list(recorder(tmp_path).entries()) == [3]
 
 
@@ -196,7 +194,7 @@ def test_a_line_that_is_being_written_is_read_once_it_is_whole(tmp_path: Path) -
 WRITER = """
 import sys
 from pathlib import Path
-from tests.records.test_arming import Mark, armed, recorder
+from tests.records.test_arming import Mark, armed, named, recorder
 
 keeper, first = recorder(Path(sys.argv[1])), int(sys.argv[2])
 print("ready", flush=True)
@@ -206,7 +204,7 @@ for cookie in range(first, first + 150):
     if cookie % 3 == 0:
         keeper.write(dict.fromkeys([cookie], Mark.LEFT_ALONE))
     if sys.argv[3] == "tidy" and cookie % 5 == 0:
-        keeper.tidy(__import__("numpy").arange(1, 10_000, dtype="u8"))
+        keeper.tidy(named(*range(1, 10_000)))
     print(cookie, flush=True)
 """
 
@@ -331,7 +329,7 @@ def test_a_file_that_tidy_replaces_while_another_waits_for_it_is_not_written_int
     def replaced_meanwhile(file: int, operation: int) -> None:
         if not replaced:
             replaced.append(file)
-            keeper.tidy(alive(5))
+            keeper.tidy(named(5))
         really(file, operation)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -346,7 +344,7 @@ def test_a_file_that_was_replaced_and_grew_is_read_from_its_beginning(tmp_path: 
     daemon, reader = recorder(tmp_path), recorder(tmp_path)
     daemon.write(armed(*range(1, SPARE + 10)))
     assert len(reader.armed()) == SPARE + 9
-    daemon.tidy(alive(5))
+    daemon.tidy(named(5))
     daemon.write(armed(*range(5000, 5000 + 2 * SPARE)))
     assert sorted(reader.armed()) == [5, *range(5000, 5000 + 2 * SPARE)]
 
@@ -493,7 +491,7 @@ def test_sockets_that_are_gone_are_cleared_away_once_they_are_many(tmp_path: Pat
     keeper = recorder(tmp_path)
     keeper.write(armed(*range(1, SPARE + 10)))
     recorder(tmp_path).write(armed(4711, 4712))
-    keeper.tidy(alive(3, 4711, 99_999))
+    keeper.tidy(named(3, 4711, 99_999))
     assert known(tmp_path) == sorted(keeper.armed()) == [3, 4711, 4712]
     assert (tmp_path / FILE).read_text().count("\n") == 4
     keeper.write(armed(8))
@@ -505,11 +503,11 @@ def test_a_few_that_are_gone_are_not_worth_a_new_file(tmp_path: Path) -> None:
     keeper = recorder(tmp_path)
     keeper.write(armed(*range(1, SPARE + 3)))
     before = (tmp_path / FILE).stat()
-    keeper.tidy(alive(1))
-    keeper.tidy(alive(1))
+    keeper.tidy(named(1))
+    keeper.tidy(named(1))
     assert (tmp_path / FILE).stat() == before
     keeper.write(armed(SPARE + 3))
-    keeper.tidy(alive(1))
+    keeper.tidy(named(1))
     assert (tmp_path / FILE).stat().st_ino != before.st_ino
 
 
@@ -518,9 +516,90 @@ def test_however_many_come_and_go_it_stays_small(tmp_path: Path) -> None:
     keeper = recorder(tmp_path)
     for first in range(1, 40_000, 500):
         keeper.write(armed(*range(first, first + 500)))
-        keeper.tidy(np.arange(first, first + 500, dtype=np.uint64))
+        keeper.tidy(named(*range(first, first + 500)))
     assert (tmp_path / FILE).stat().st_size < 50 * (3 * 500 + SPARE)
     assert len(keeper.armed()) < 3 * 500 + SPARE
+
+
+CROWDED = Unwatched(crowded=(OTHERS,))
+
+
+@pytest.mark.parametrize(
+    ("later", "left"),
+    [
+        (replace(named(3, netns=OURS), complete=False, unwatched=CROWDED, read=(OURS,), unread=(OTHERS,)), 1),
+        (replace(named(), complete=False, unwatched=CROWDED, unread=(OTHERS,)), 0),
+        (replace(named(3, netns=OURS), unwatched=Unwatched(hidden=True), read=(OURS,), unread=None), 1),
+        (replace(named(3, netns=OURS), complete=False, unwatched=CROWDED, read=(OTHERS,), unread=(OURS,)), None),
+        (replace(named(), unwatched=Unwatched(silent=(OURS,)), unread=(OURS,)), None),
+        (replace(named(), unwatched=Unwatched(hidden=True), unread=None), None),
+    ],
+    ids=[
+        "cleared away where another namespace is not read completely",
+        "cleared away with their namespace",
+        "cleared away where there may be other namespaces",
+        "kept where their own is not read completely",
+        "kept where their own does not answer",
+        "kept where their own may be one that cannot be seen",
+    ],
+)
+def test_sockets_that_are_gone_are(tmp_path: Path, later: SocketTable, left: int | None) -> None:
+    """With a namespace of one bucket any user kept all of them on record, until it could not be read any more."""
+    keeper = recorder(tmp_path)
+    all_of_them = range(1, SPARE + 10)
+    keeper.write(armed(*all_of_them))
+    keeper.tidy(replace(named(*all_of_them, netns=OURS), read=(OURS, OTHERS)))
+    keeper.tidy(later)
+    assert len(known(tmp_path)) == (len(all_of_them) if left is None else left)
+
+
+def test_sockets_of_which_the_namespace_is_not_known_are_kept_unless_all_are_read(tmp_path: Path) -> None:
+    keeper = recorder(tmp_path)
+    keeper.write(armed(*range(1, SPARE + 10)))
+    keeper.tidy(replace(named(), complete=False, unwatched=CROWDED, read=(OURS,), unread=(OTHERS,)))
+    assert len(known(tmp_path)) == SPARE + 9
+    keeper.tidy(replace(named(), read=(OURS, OTHERS)))
+    assert known(tmp_path) == []
+
+
+def test_a_record_that_is_full_takes_no_more_armed_sockets_and_is_read_and_disarmed_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It grew until it was too large to be read, and then nothing could be disarmed."""
+    monkeypatch.setattr("keepaliveD.records.arming.FULL", 6_000)
+    monkeypatch.setattr("keepaliveD.records.arming.LARGEST", 8_000)
+    keeper = recorder(tmp_path)
+    keeper.write(armed(*range(1, 91)))
+    with pytest.raises(StateError, match="armed: is full, with 90 sockets: no more are armed until some"):
+        keeper.write(armed(*range(1001, 1091)))
+    assert known(tmp_path) == list(range(1, 91))
+    for _ in range(5):
+        keeper.write(dict.fromkeys(range(1, 91), Mark.LEFT_ALONE))
+        keeper.write(dict.fromkeys(range(1, 91), PutBack(OFF, ALL)))
+    assert (tmp_path / FILE).stat().st_size <= 8_000
+    assert known(tmp_path) == []
+
+
+def test_a_record_is_not_full_of_what_stood_there_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each arming of the same sockets adds lines, as after each reload."""
+    monkeypatch.setattr("keepaliveD.records.arming.FULL", 6_000)
+    keeper = recorder(tmp_path)
+    for _ in range(5):
+        keeper.write(armed(*range(1, 60)))
+    assert known(tmp_path) == list(range(1, 60))
+
+
+def test_of_distinct_settings_only_those_are_remembered_that_stand_somewhere() -> None:
+    """A program chooses as many as it likes."""
+    entries = Entries()
+    entries.put({each: Armed(OFF, SocketKeepalive(True, Keepalive(180, each, 9)), ALL) for each in range(1, 5_000)})
+    kept = entries.all()[4_711]
+    entries.keep(entries.rows["cookie"] == 4_711)
+    assert dict(entries.all()) == {4_711: kept}
+    assert len(entries.all().kinds) == 3
+    entries.put({1: kept, 2: Mark.LEFT_ALONE})
+    assert dict(entries.all()) == {1: kept, 2: Mark.LEFT_ALONE, 4_711: kept}
+    assert len(entries.all().kinds) == 3
 
 
 # records that were cut off or damaged
@@ -800,5 +879,5 @@ def test_what_was_not_set_after_all_is_neither_armed_nor_left(tmp_path: Path) ->
 def test_a_tidied_file_is_for_its_owner_alone_too(tmp_path: Path) -> None:
     keeper = recorder(tmp_path)
     keeper.write(armed(*range(1, SPARE + 10)))
-    keeper.tidy(alive(1))
+    keeper.tidy(named(1))
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600

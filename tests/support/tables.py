@@ -93,6 +93,15 @@ def table(now: float, *sockets: Socket, interfaces: tuple[str, ...] = ("",)) -> 
     return SocketTable(columns, now, interfaces=interfaces)
 
 
+def named(*cookies: int, netns: int = 0) -> SocketTable:
+    """A scan of sockets of which only these matter."""
+    sockets = Sockets()
+    for name, column in sockets.extend(len(cookies)).items():
+        column[:] = cookies if name == "cookie" else 0
+    sockets["netns"][:] = netns
+    return SocketTable(sockets, 0.0)
+
+
 def address(text: str) -> int:
     """An address as the model has it: IPv4 v4-mapped."""
     return int(ipaddress.IPv6Address(text if ":" in text else f"::ffff:{text}"))
@@ -112,4 +121,4 @@ def watch(*tables: SocketTable, path: Path = FIREWALL) -> Judgement:
     return judgement
 
 
-__all__ = ["FIREWALL", "FOREVER", "Socket", "idle", "table", "watch"]
+__all__ = ["FIREWALL", "FOREVER", "Socket", "idle", "named", "table", "watch"]

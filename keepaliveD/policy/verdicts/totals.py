@@ -10,7 +10,7 @@ import numpy as np
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.snapshot import LEFT, Kind, Left, Totals
-from keepaliveD.model.sockets import ALL_WATCHED, Column, Sockets, Switch, Timer
+from keepaliveD.model.sockets import Column, Sockets, Switch, Timer
 from keepaliveD.policy.verdicts.forecast import Forecast
 from keepaliveD.policy.verdicts.judge import Judgement
 
@@ -28,8 +28,7 @@ def totals(judgement: Judgement) -> Totals:
     by_kind: Counter[Kind] = Counter()
     for names, number in zip(kinds, numbers, strict=True):
         by_kind[Kind(*names)] += number
-    complete = table.complete and table.unwatched == ALL_WATCHED
-    return Totals(table.taken_at, by_kind, _left(judgement.forecast), table.namespaces, complete)
+    return Totals(table.taken_at, by_kind, _left(judgement.forecast), table.namespaces, table.is_whole)
 
 
 def _keepalive(sockets: Sockets) -> Column:

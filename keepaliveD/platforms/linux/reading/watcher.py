@@ -102,6 +102,8 @@ class SocketWatcher:
         unwatched = self._unwatched._replace(
             crowded=tuple(sorted(self._engine.crowded)), incomplete=tuple(sorted(self._incomplete(gaps)))
         )
+        read = self._entered - gaps.keys()
+        knows_all = self._all_namespaces and not unwatched.hidden
         return SocketTable(
             sockets,
             now,
@@ -114,6 +116,8 @@ class SocketWatcher:
             tracked=self._conntrack.tracked(),
             netns=self._own,
             changed_idle_time=tuple(self._engine.changed_idle_time),
+            read=tuple(sorted(read)),
+            unread=tuple(sorted(self._paths.keys() - read)) if knows_all else None,
         )
 
     def _incomplete(self, gaps: Gaps) -> set[int]:

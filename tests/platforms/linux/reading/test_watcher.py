@@ -119,7 +119,24 @@ def test_only_our_own_namespace_is_seen_if_that_is_wanted(host: Host) -> None:
     host.namespace("proc/100/ns/net", 2)
     table = SocketWatcher(host.root, host, all_namespaces=False).scan(5.0)
     assert seen(table) == {1: host.own}
-    assert table.namespaces == 1
+    assert (table.namespaces, table.read, table.unread) == (1, (host.own,), None)
+
+
+@pytest.mark.parametrize("what", ["racing", "failing", "shut"])
+def test_namespaces_of_which_sockets_may_be_missing_are_told_from_those_that_have_ended(host: Host, what: str) -> None:
+    """At the first scan already, and for as long as they are there."""
+    container = host.namespace("proc/100/ns/net", 2)
+    if what == "shut":
+        host.shut[container] = PermissionError(1, "no")
+    else:
+        setattr(host, what, {container})
+    watcher = SocketWatcher(host.root, host)
+    table = watcher.scan(0.0)
+    assert (table.read, table.unread) == ((host.own,), (container,))
+    (host.root / "proc/100/ns/net").unlink()
+    setattr(host, what, {})
+    table = watcher.scan(1.0)
+    assert (table.read, table.unread) == ((host.own,), ())
 
 
 def test_namespaces_come_and_go_and_none_is_kept_alive_by_us(host: Host) -> None:
@@ -230,6 +247,7 @@ def test_a_process_whose_namespace_cannot_be_seen_is_reported(host: Host, monkey
     monkeypatch.setattr(os, "stat", without_privilege)
     table = SocketWatcher(host.root, host).scan(0.0)
     assert (table.namespaces, table.unwatched) == (1, Unwatched(hidden=True))
+    assert (table.read, table.unread) == ((host.own,), None)
 
 
 def test_a_namespace_that_ends_before_it_is_entered_is_not_counted(host: Host) -> None:
