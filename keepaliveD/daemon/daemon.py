@@ -287,10 +287,14 @@ class Daemon:
             return []
         try:
             self._outside.hurry()
+            shows_ignored = only_mine or not self.decider.rules.watching.ignore
             if not only_mine:  # a reload, or another daemon, may have armed peers that are ignored now
                 with contextlib.suppress(Refusal):  # then those alone stay armed
                     yield Open(self.decider.rules.watching._replace(ignore=()))
+                    shows_ignored = True
             table = yield from scan(self._outside.now())
+            if not shows_ignored:
+                table = dataclasses.replace(table, complete=False, read=(), unread=None)
             unknown = [] if only_mine else self._take_over()
             look = judge(table, nothing_known(), self.decider.rules.paths, ())
             outcome = yield from self._performer.disarm(look, only_mine=only_mine)
@@ -298,9 +302,10 @@ class Daemon:
                 raise outcome.refused
             if not only_mine:
                 self._records.arming.forget_left_alone()
-            seen = self.decider.judgement.table.sockets
-            unreached = seen["cookie"][np.isin(seen["netns"], table.unwatched.silent)]
-            still = yield from self._performer.perform(ReportStillArmed(unreached))
+            missed = self._records.arming.missed(table)
+            if only_mine:
+                missed = np.intersect1d(missed, self._records.arming.armed_here(first=True))
+            still = yield from self._performer.perform(ReportStillArmed(missed, missed=True))
         except Refusal as refusal:
             said = f"cannot disarm, sockets stay armed: {refusal}; run keepalivectl disarm"
             raise type(refusal)(said) from refusal

@@ -193,7 +193,7 @@ class Performer:
             case ReportDrift(found=found, yielded=True):
                 self._settings.release(found)
             case ReportStillArmed(cookies):
-                action = ReportStillArmed(cookies, self._sockets.count_armed(cookies))
+                action = dataclasses.replace(action, count=self._sockets.count_armed(cookies))
         return Outcome(action)
 
     def _look_into(self, action: LookInto) -> Steps[Outcome]:

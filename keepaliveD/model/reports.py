@@ -124,10 +124,14 @@ class ReportEvidence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReportStillArmed:
-    """Report how many of the sockets with these cookies stay armed after the daemon has stopped."""
+    """Report how many of the sockets with these cookies stay armed after the daemon has stopped.
+
+    `missed`: they were to be disarmed, but not found. Those that have ended are not known.
+    """
 
     cookies: Column
     count: int = 0
+    missed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

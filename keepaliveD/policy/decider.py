@@ -36,7 +36,7 @@ from keepaliveD.model.actions import (
 )
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.errors import ConfigError, KernelError, Refusal, unexpected
+from keepaliveD.model.errors import ConfigError, KernelError, Refusal, Unfinished, unexpected
 from keepaliveD.model.events import (
     Asked,
     BegunAtConnect,
@@ -68,6 +68,7 @@ from keepaliveD.model.rules import Rules
 from keepaliveD.model.snapshot import AtRisk
 from keepaliveD.model.sockets import Sockets, SocketTable, Switch
 from keepaliveD.model.status import Status
+from keepaliveD.model.text import connections
 from keepaliveD.policy.clients import Clients
 from keepaliveD.policy.ended import EndedDecider
 from keepaliveD.policy.logged import Logged, log
@@ -281,7 +282,7 @@ class Decider:
             if isinstance(action, ShowAtRisk) or (
                 isinstance(action, RestoreSettings | DisarmAll | EndAtConnect) and self._life is Life.STOPPING
             ):
-                self._error = self._error or outcome.refused
+                self._error = self._error or outcome.refused or _unfinished(outcome.action)
             if isinstance(action, RestoreSettings):
                 continue
             self._scans.record(outcome)
@@ -430,3 +431,10 @@ class Decider:
             actions.append(ReportStillArmed(sockets["cookie"][sockets["keepalive"] != Switch.OFF.value]))
         self._life, self._error, self.due = Life.STOPPING, self._error or error, now + LONGEST_STOP
         return [*actions, *self.ended.report_last(now), EndAtConnect()]
+
+
+def _unfinished(action: Action) -> Refusal | None:
+    """Return with what the daemon ends if sockets were not found that were to be disarmed."""
+    if isinstance(action, ReportStillArmed) and action.missed and action.count:
+        return Unfinished(f"{connections(action.count)} on record not found, so not disarmed; run keepalivectl disarm")
+    return None

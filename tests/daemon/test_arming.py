@@ -16,7 +16,7 @@ from keepaliveD.log.entries import ERROR
 from keepaliveD.model.actions import Arm
 from keepaliveD.model.arming import Access
 from keepaliveD.model.connections import Owner
-from keepaliveD.model.errors import KernelError, NotPermitted, Refusal, StateError, Unsupported
+from keepaliveD.model.errors import KernelError, NotPermitted, Refusal, StateError, Unfinished, Unsupported
 from keepaliveD.model.keepalive import ALL, Keepalive, Shown, SocketKeepalive
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
@@ -322,6 +322,20 @@ def test_a_stop_that_cannot_open_a_session_disarms_by_the_one_in_force(stage: St
     assert recorded(stage) == []
 
 
+def test_a_stop_that_cannot_open_a_session_says_what_it_may_have_ignored(stage: Stage) -> None:
+    """Where no socket of the host was missing, it was silent about those."""
+    stage.config = dataclasses.replace(stage.config, disarm_on_stop=True)
+    stage.records().arming.write({9: Armed(OFF, ON)})
+
+    def remove() -> None:
+        stage.cannot_open = Unsupported("the object is missing")
+
+    stage.script = [None, remove]
+    with pytest.raises(Unfinished, match="1 connection on record not found"):
+        stage.run()
+    assert recorded(stage) == [9]
+
+
 def test_a_socket_whose_keepalive_its_program_has_switched_off_is_not_counted_at_a_stop(stage: Stage) -> None:
     stage.config = dataclasses.replace(stage.config, arm=())
     stage.records().arming.write({2: Armed(OFF, ON), 3: Armed(OFF, ON)})
@@ -357,21 +371,40 @@ def test_a_stop_that_cannot_disarm_says_so_and_restores_the_settings(stage: Stag
     assert recorded(stage) == [1]
 
 
-def test_a_stop_says_how_many_stay_armed_in_a_namespace_that_does_not_answer(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fall_silent() -> None:
-        stage.watcher.sockets, stage.watcher.silent = (lambda _: []), (7,)
+@pytest.mark.parametrize("why", ["silent", "crowded"])
+@pytest.mark.parametrize("when", ["since the last scan", "for longer"])
+def test_a_stop_says_how_many_it_has_not_found_and_ends_with_75(stage: Stage, why: str, when: str) -> None:
+    """They were armed still, and nothing said so where too many sockets of others hid them."""
 
-    monkeypatch.setattr(stage, "hurry", fall_silent)
+    def hide() -> None:
+        stage.watcher.sockets = lambda _: []
+        setattr(stage.watcher, why, (7,))
+
     stage.config = dataclasses.replace(stage.config, disarm_on_stop=True)
     stage.records().arming.write({1: Armed(OFF, ON)})
     stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=1, keepalive=Switch.ON, netns=7)]
-    stage.run()
-    assert [entry.message for entry in stage.said if entry.event == "still-armed"] == [
-        "1 connection stays armed; keepalivectl disarm restores it"
-    ]
+    stage.script = [hide, *([None] if when == "for longer" else []), signal.SIGTERM]
+    with pytest.raises(Unfinished, match="1 connection on record not found, so not disarmed") as caught:
+        stage.run()
+    assert caught.value.status == 75
+    (entry,) = [entry for entry in stage.said if entry.event == "still-armed"]
+    assert entry.message == (
+        "1 connection on record not found: ended since, or armed still where not all connections can be read; "
+        "run keepalivectl disarm"
+    )
+    assert entry.fields == {"KEEPALIVE_COUNT": 1}
     assert recorded(stage) == [1]
+
+
+def test_a_stop_does_not_miss_what_has_ended_where_another_namespace_is_not_read_completely(stage: Stage) -> None:
+    def end() -> None:
+        stage.watcher.sockets, stage.watcher.crowded = (lambda _: []), (8,)
+
+    stage.config = dataclasses.replace(stage.config, disarm_on_stop=True)
+    stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=1, netns=7)]
+    stage.script = [end, signal.SIGTERM]
+    stage.run()
+    assert "still-armed" not in stage.events()
 
 
 def test_a_dry_run_disarms_nothing(stage: Stage) -> None:

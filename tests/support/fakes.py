@@ -90,6 +90,7 @@ class FakeWatcher:
     refusal: Refusal | None = None
     silent: tuple[int, ...] = ()
     complete: bool = True
+    crowded: tuple[int, ...] = ()
     closed: int = 0
     engine_description: str = "fake engine"
 
@@ -97,9 +98,12 @@ class FakeWatcher:
         if self.refusal:
             raise self.refusal
         found = table(now, *self.sockets(now))
-        unwatched = found.unwatched._replace(silent=self.silent)
         return dataclasses.replace(
-            found, engine_description=self.engine_description, unwatched=unwatched, complete=self.complete
+            found,
+            engine_description=self.engine_description,
+            complete=self.complete and not self.crowded,
+            unwatched=found.unwatched._replace(silent=self.silent, crowded=self.crowded),
+            unread=(*self.silent, *self.crowded),
         )
 
     def close(self) -> None:

@@ -27,12 +27,13 @@ from keepaliveD.model.errors import (
     Busy,
     RecordDamaged,
     Refusal,
+    Unfinished,
 )
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.rules import Watching
-from keepaliveD.model.sockets import ALL_WATCHED, SocketTable
+from keepaliveD.model.sockets import SocketTable
 from keepaliveD.model.text import connections, printable
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
@@ -74,6 +75,7 @@ class Disarmed:
     unrecorded: str  # why it may lack what a daemon has armed at connect
     stuck: Refusal | None  # why what an earlier daemon has pinned still arms new connections
     unread: Refusal | None  # why what an earlier daemon has armed at connect is not known
+    lost: int  # sockets on record that are not in the scan, where that may lack some
     is_at_connect_ended: bool
     elsewhere: Refusal | None  # the daemon may keep its records in another directory
 
@@ -101,6 +103,9 @@ class Disarmed:
             yield Busy(
                 f"what tcp-keepalived has armed at connect may be armed still, as it cannot be seen: {self.unrecorded}"
             )
+        if self.lost:
+            where = "ended since, or armed still where not all connections can be read; try again, as root"
+            yield Unfinished(f"{connections(self.lost)} on record not found: {where}")
 
 
 def disarm(options: argparse.Namespace, root: Path, target: str | None = None, besides: Besides = NOTHING) -> Disarmed:
@@ -133,12 +138,11 @@ def disarm(options: argparse.Namespace, root: Path, target: str | None = None, b
         report.add(outcome)
     if beside_daemon and outcome.armings:
         show_it(beside_daemon, root)
-    whole = look.table.complete and look.table.unwatched == ALL_WATCHED
-    if target is None and not whole and (missing := armed.keys() - seen):
-        lost = f"{connections(len(missing))} on record not found: ended since, or not visible from here"
-        tell("warning", lost)
+    lost = len(armed.keys() - seen) if target is None and not look.table.is_whole else 0
     other = elsewhere(options.state_dir, root)
-    return Disarmed(armed, look.table, outcome, report, damaged, unrecorded, stuck, unread, bool(at_connect), other)
+    return Disarmed(
+        armed, look.table, outcome, report, damaged, unrecorded, stuck, unread, lost, bool(at_connect), other
+    )
 
 
 def _take_over(platform: Platform, records: Records) -> Refusal | None:

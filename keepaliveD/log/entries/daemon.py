@@ -22,6 +22,7 @@ from keepaliveD.model.reports import (
     ReportStillArmed,
 )
 from keepaliveD.model.status import Status
+from keepaliveD.model.text import connections
 
 ScanReports = ReportEngine | ReportBlind | ReportDamaged
 DaemonReports = (
@@ -52,8 +53,8 @@ def of_daemon(report: DaemonReports) -> Iterator[Entry]:
             yield Entry("refused", ERROR, reason)
         case ReportOldServices():
             yield _of_old_services(report)
-        case ReportStillArmed(count=count):
-            yield from _of_still_armed(count)
+        case ReportStillArmed():
+            yield from _of_still_armed(report)
         case _:
             yield from _of_scans(report)
 
@@ -105,10 +106,13 @@ def _of_old_services(report: ReportOldServices) -> Entry:
     return Entry("applied", NOTICE, f"restart the services listening on {listening}: they still use the old settings")
 
 
-def _of_still_armed(count: int) -> Iterator[Entry]:
-    if count:
-        stay, them = ("connection stays", "it") if count == 1 else ("connections stay", "them")
-        message = f"{count} {stay} armed; keepalivectl disarm restores {them}"
+def _of_still_armed(report: ReportStillArmed) -> Iterator[Entry]:
+    if count := report.count:
+        stay, them = ("stays", "it") if count == 1 else ("stay", "them")
+        message = f"{connections(count)} {stay} armed; keepalivectl disarm restores {them}"
+        if report.missed:
+            unread = "ended since, or armed still where not all connections can be read"
+            message = f"{connections(count)} on record not found: {unread}; run keepalivectl disarm"
         yield Entry("still-armed", NOTICE, message, {"KEEPALIVE_COUNT": count})
 
 

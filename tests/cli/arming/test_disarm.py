@@ -64,7 +64,9 @@ def test_disarm_names_no_path(desk: Desk) -> None:
     assert "path" not in line
 
 
-def test_of_what_cannot_be_read_it_is_said_that_it_was_not_found(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_what_cannot_be_read_it_is_said_that_it_was_not_found_and_the_status_is_75(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A socket on record may be in a namespace that this user may not enter, and is armed still."""
     really = desk.watcher.scan
     monkeypatch.setattr(
@@ -73,8 +75,11 @@ def test_of_what_cannot_be_read_it_is_said_that_it_was_not_found(desk: Desk, mon
     desk.record.write(dict.fromkeys((1, 99), Armed(OFF, ON)))
     desk.armer.stands[1] = ON
     status, out, err = desk.types("disarm")
-    assert (status, len(out)) == (0, 1)
-    assert err == ["warning: 1 connection on record not found: ended since, or not visible from here"]
+    assert (status, len(out)) == (75, 1)
+    assert err == [
+        "keepalivectl: 1 connection on record not found: ended since, or armed still where not all connections can be "
+        "read; try again, as root"
+    ]
     assert sorted(desk.record.armed()) == [99]
 
 
