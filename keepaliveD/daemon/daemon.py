@@ -301,7 +301,7 @@ class Daemon:
             if outcome.refused:
                 raise outcome.refused
             if not only_mine:
-                self._records.arming.forget_left_alone()
+                self._records.arming.hand_over(table)
             missed = self._records.arming.missed(table)
             if only_mine:
                 missed = np.intersect1d(missed, self._records.arming.armed_here(first=True))

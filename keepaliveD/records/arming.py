@@ -142,12 +142,20 @@ class ArmingRecord:
                 pass
         return self.damaged()
 
-    def forget_left_alone(self) -> None:
-        """Whoever comes next may arm them again. Raises StateError."""
-        if self.left_alone():
+    def hand_over(self, table: SocketTable) -> None:
+        """Forget what was left alone, so that whoever comes next may arm it, and what we recorded that has ended.
+
+        Raises StateError.
+        """
+        self._look()
+        if not self._are_to_hand_over(table).all():
             with self._locked():
-                self._entries.keep(self._entries.rows["entry"] != LEFT_ALONE)
+                self._entries.keep(self._are_to_hand_over(table))
                 self._rewrite()
+
+    def _are_to_hand_over(self, table: SocketTable) -> Bools:
+        are_known: Bools = (self._entries.rows["entry"] != LEFT_ALONE) & self._may_be_alive(table)
+        return are_known
 
     def tend(self) -> str:
         """Write the file again if it was removed, or nobody else may read it; return which, or "".
@@ -185,8 +193,7 @@ class ArmingRecord:
         if np.count_nonzero(self._are_to_be_seen(table)) <= 2 * len(table) + SPARE:
             return
         with self._locked():
-            cookies = self._entries.rows["cookie"]
-            self._entries.keep(~self._are_to_be_seen(table) | np.isin(cookies, table.sockets["cookie"]))
+            self._entries.keep(self._may_be_alive(table))
             self._rewrite()
 
     def missed(self, table: SocketTable) -> Column:
@@ -199,6 +206,10 @@ class ArmingRecord:
     def _are_to_be_seen(self, table: SocketTable) -> Bools:
         """Which rows are about what we recorded of sockets that have ended unless they are in this scan."""
         return self._are_ours() & table.shows_ends(self._entries.rows["netns"])
+
+    def _may_be_alive(self, table: SocketTable) -> Bools:
+        alive: Bools = np.isin(self._entries.rows["cookie"], table.sockets["cookie"])
+        return alive | ~self._are_to_be_seen(table)
 
     def _are_ours(self) -> Bools:
         """Which rows are about what we recorded, or about what is not armed any more."""

@@ -35,6 +35,7 @@ EARLIER = f"tcp-keepalived armed 1 {BOOT}\n"  # the heading of format 1
 OFF = SocketKeepalive(False, Keepalive(7200, 75, 9))
 ON = SocketKeepalive(True, Keepalive(180, 20, 31))
 OURS, OTHERS = 7, 8  # network namespaces
+SEES_NOTHING = replace(named(), complete=False, unread=None)
 
 
 def recorder(directory: Path, boot: str = BOOT) -> ArmingRecord:
@@ -125,7 +126,7 @@ def test_what_a_daemon_has_put_back_as_it_ended_is_known_to_the_next_one_and_not
     keeper = recorder(tmp_path)
     keeper.write({**armed(1, 2), 3: Mark.LEFT_ALONE})
     keeper.write({1: PutBack(OFF, ALL)})
-    keeper.forget_left_alone()
+    keeper.hand_over(SEES_NOTHING)
     after = recorder(tmp_path)
     assert (after.entries()[1], sorted(after.armed())) == (PutBack(OFF, ALL), [2])
     after.write(armed(1, 2))
@@ -295,7 +296,7 @@ def test_what_another_process_took_out_of_the_file_since_it_was_looked_at_has_ch
     daemon, by_hand = recorder(tmp_path), recorder(tmp_path)
     by_hand.write(dict.fromkeys([1], Mark.LEFT_ALONE))
     looked_at = daemon.known([1, 2]).turn
-    by_hand.forget_left_alone()
+    by_hand.hand_over(SEES_NOTHING)
     assert daemon.changed([1, 2], looked_at).entries == {1: Mark.NOT_ARMED}
     assert daemon.write(armed(1, 2), looked_at) == {1}
     assert known(tmp_path) == [2]
@@ -429,7 +430,7 @@ def test_a_file_that_was_replaced_twice_is_read_from_its_beginning(tmp_path: Pat
     assert set(ours.armed()) == {1, 2}
     for cookie in (10, 20):
         other.write({cookie: Mark.LEFT_ALONE})
-        other.forget_left_alone()
+        other.hand_over(SEES_NOTHING)
         other.write(armed(*range(cookie * 10, cookie * 10 + 9)))
     assert set(ours.armed()) == set(known(tmp_path)) == {1, 2, *range(100, 109), *range(200, 209)}
     assert ours.damaged() == ()
@@ -560,6 +561,16 @@ def test_sockets_of_which_the_namespace_is_not_known_are_kept_unless_all_are_rea
     assert len(known(tmp_path)) == SPARE + 9
     keeper.tidy(replace(named(), read=(OURS, OTHERS)))
     assert known(tmp_path) == []
+
+
+def test_what_has_ended_is_not_handed_over_to_whoever_comes_next(tmp_path: Path) -> None:
+    """A keepalivectl disarm that cannot read all connections would not find it."""
+    keeper = recorder(tmp_path)
+    recorder(tmp_path).write(armed(4711))
+    keeper.write(armed(1, 2, 3))
+    keeper.tidy(replace(named(1, 2, netns=OURS), read=(OURS, OTHERS)))
+    keeper.hand_over(replace(named(1, netns=OURS), complete=False, unwatched=CROWDED, read=(OURS,), unread=(OTHERS,)))
+    assert known(tmp_path) == [1, 3, 4711], "3 was never seen, and may be where not all is read"
 
 
 def test_a_record_that_is_full_takes_no_more_armed_sockets_and_is_read_and_disarmed_by(
