@@ -90,7 +90,7 @@ def test_without_apply_and_without_a_rule_nobody_is_armed(host: Host) -> None:
     with host.daemon(forgetful(timeout=BRIEF)) as daemon:
         by_system = on(host.connection())
         before = settings(by_system)
-        assert daemon.heard("late", "cut", within=SOON, **near_end(by_system))
+        assert daemon.heard("late", "cut", within=SOON, **near_end(by_system)), daemon.text
         assert not daemon.heard("armed", within=A_FEW_SCANS)
     assert settings(by_system) == before
 
