@@ -216,7 +216,7 @@ def traced(host: Host, configuration: str, until: tuple[str, ...], *options: str
     file = host.directory / "trace"
     with host.daemon(configuration, *options, through=(*TRACE, "-o", str(file))) as daemon:
         sock = host.connection()
-        assert daemon.heard(*until, within=SOON, **near_end(sock))
+        assert daemon.heard(*until, within=SOON, **near_end(sock)), daemon.text
         time.sleep(A_FEW_SCANS)
         daemon.stop()
     deadline = time.monotonic() + SOON
