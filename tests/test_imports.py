@@ -263,7 +263,6 @@ def test_a_command_line_that_starts_nothing_loads_nothing_heavy(program: str, li
     assert not loaded_by_lines(program)[line] & {*HEAVY, "keepaliveD.cli.living"}
 
 
-@pytest.mark.long
 def test_why_beside_a_daemon_loads_nothing_that_it_does_not_need() -> None:
     """A person waits for it: OpenSSL for an entry's name, and what reads the catalogue, are 10 ms."""
     loaded = loaded_by("keepaliveD.cli.why.why")

@@ -227,7 +227,6 @@ sys.exit(__main__.{program}())
 FROM = " from ImportError('{}', name='numpy._core')"
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("program", "words"), [("main", []), ("ctl", ["sockets"])])
 @pytest.mark.parametrize(
     ("error", "status"),

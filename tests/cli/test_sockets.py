@@ -185,7 +185,6 @@ def test_what_cannot_be_found_out_is_status_3(desk: Desk) -> None:
     assert desk.types("--check") == (3, "KEEPALIVE UNKNOWN: no memory\n")
 
 
-@pytest.mark.long
 def test_it_works_for_anybody_on_the_real_system(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever there is."""
     (tmp_path / "config.toml").touch()

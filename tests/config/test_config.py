@@ -1113,7 +1113,6 @@ def test_any_documents_are_a_configuration_or_a_refusal(etc: Etc, documents: lis
     judge(etc, *(text.encode() for text in texts))
 
 
-@pytest.mark.long
 @ANY
 @given(st.binary(max_size=200) | st.text("[]{}='\"#.,keepaliv \n0x_-+:", max_size=80).map(str.encode))
 def test_any_bytes_are_a_configuration_or_a_refusal(etc: Etc, content: bytes) -> None:

@@ -41,7 +41,6 @@ from tests.support.rig import OWN_NETWORK
 NUMBERS = st.integers(0, MOST)
 
 
-@pytest.mark.long
 @given(st.builds(Request, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS))
 def test_a_listener_reads_what_the_other_end_asks_for(request: Request) -> None:
     nonce = challenge()

@@ -71,7 +71,6 @@ def test_a_service_that_ends_each_connection_with_keepalive_leaves_it_unknown_wh
     assert measurement.keepalive_helps is None
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("target", [PEER, SERVICE], ids=["listener", "service"])
 def test_a_firewall_that_was_flushed_once_does_not_make_keepalive_useless(
     target: Target, monkeypatch: pytest.MonkeyPatch
@@ -82,7 +81,6 @@ def test_a_firewall_that_was_flushed_once_does_not_make_keepalive_useless(
     assert finds(target, make, monkeypatch).keepalive_helps is True
 
 
-@pytest.mark.long
 def test_an_outage_longer_than_the_timeout_does_not_make_keepalive_useless(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept awake is forgotten in it, too; also if a second outage meets the next connection."""
     outages = ((1002.0, 1016.0), (1030.0, 1044.0))
@@ -107,7 +105,6 @@ def test_an_outage_longer_than_the_timeout_does_not_make_keepalive_useless(monke
     assert measurement.keepalive_helps is not False
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("target", [PEER, SERVICE], ids=["listener", "service"])
 @pytest.mark.parametrize("first_one_is_forgotten", [False, True])
 def test_two_devices_of_which_one_counts_only_data_do_not_keep_connections_by_keepalive(

@@ -56,7 +56,6 @@ def test_a_round_is_over_soon_after_a_connection_was_forgotten(
     assert bracket.how is (How.RESET if rejects else How.SILENCE)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("stands", [RTT, 0.7], ids=["idle", "busy"])
 def test_a_loose_firewall_is_measured_almost_as_narrowly_as_another(
     stands: float, monkeypatch: pytest.MonkeyPatch
@@ -94,7 +93,6 @@ class Flushed(Quiet):
             self.timeout, self.awake = 0.0, False
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("listens", [True, False], ids=["listener", "foreign"])
 def test_a_path_that_loses_its_state_is_no_path_with_a_shorter_timeout(
     listens: bool, monkeypatch: pytest.MonkeyPatch

@@ -82,7 +82,6 @@ def test_a_reset_with_another_ttl_is_not_the_peers(
     assert measurement.resets.by_peer is by_peer
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.3, 0.5])
 def test_lost_packets_make_no_peer_seem_nearer(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """A probe that was lost counted as one that was refused: the peer's reset was that of a nearer device."""

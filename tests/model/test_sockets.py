@@ -83,7 +83,6 @@ def test_expected_sockets_find_their_room_ready() -> None:
     assert np.shares_memory(sockets.extend(50)["cookie"].base, first.base)
 
 
-@pytest.mark.long
 @given(st.lists(st.integers(-5, 9)))
 def test_columns_behave_like_a_list(steps: list[int]) -> None:
     """Any order of growing and truncating keeps what was written."""

@@ -150,7 +150,6 @@ def test_a_quoted_name_ends_where_it_seems_to(text: str) -> None:
     assert position == len(inner)
 
 
-@pytest.mark.long
 @given(ANY_TEXT.map(printable), ANY_TEXT.map(printable))
 def test_two_printable_names_that_differ_are_quoted_differently(one: str, other: str) -> None:
     """Two processes must not look like one."""

@@ -69,7 +69,6 @@ def test_every_message_id_is_explained_and_no_other(catalog: Path) -> None:
     assert sorted(explained(catalog)) == sorted(MESSAGE_IDS.values())
 
 
-@pytest.mark.long
 def test_every_explanation_says_what_why_and_what_to_do(catalog: Path) -> None:
     """Three paragraphs after the header."""
     for text in explained(catalog).values():

@@ -112,7 +112,6 @@ def test_the_scripts_are_of_their_shells_language(scripts: Path, shell: str) -> 
         subprocess.run([shell, "-n", file], check=True)
 
 
-@pytest.mark.long
 @LISTING
 def test_commands_are_offered_first(scripts: Path, complete: Complete) -> None:
     assert complete(scripts, "keepalivectl ") == set(COMMANDS)

@@ -95,7 +95,6 @@ def test_the_manual_lists_the_daemons_options(man: Path) -> None:
     assert told_options(section(man, DAEMON, "OPTIONS")) == options(DAEMON)
 
 
-@pytest.mark.long
 def test_the_control_programs_commands_and_their_options(man: Path) -> None:
     assert set(re.findall(r"^    ([a-z]+) ", help_of(CONTROL), re.MULTILINE)) == set(COMMANDS)
     _, *told = re.split(r"^\.TP\n([a-z]+)\b.*\n", section(man, CONTROL, "COMMANDS"), flags=re.MULTILINE)
@@ -105,7 +104,6 @@ def test_the_control_programs_commands_and_their_options(man: Path) -> None:
     assert told_options(section(man, CONTROL, "OPTIONS")) == options(CONTROL)
 
 
-@pytest.mark.long
 @PROGRAM_PAGE
 def test_the_synopsis_shows_every_option(man: Path, page: str) -> None:
     every = options(page).union(*(options(page, command) for command in COMMANDS if page == CONTROL))

@@ -135,7 +135,6 @@ def test_without_a_compiler_no_object_of_other_sources_stays(project: Path, bare
     assert not list((project / BPF).glob("*.o"))
 
 
-@pytest.mark.long
 def test_a_program_that_does_not_compile_is_reported_each_time(project: Path) -> None:
     compiled(project)
     (project / BPF / "size.h").write_text("#error wrong\n", encoding="ascii")

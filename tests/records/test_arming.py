@@ -512,7 +512,6 @@ def test_a_few_that_are_gone_are_not_worth_a_new_file(tmp_path: Path) -> None:
     assert (tmp_path / FILE).stat().st_ino != before.st_ino
 
 
-@pytest.mark.long
 def test_however_many_come_and_go_it_stays_small(tmp_path: Path) -> None:
     keeper = recorder(tmp_path)
     for first in range(1, 40_000, 500):
@@ -625,7 +624,6 @@ def a_record(directory: Path) -> bytes:
     return (directory / FILE).read_bytes()
 
 
-@pytest.mark.long
 def test_half_a_line_spoils_neither_the_next_one_nor_what_was_known_before(tmp_path: Path) -> None:
     """kill -9 may end a write anywhere (generic_perform_write, mm/filemap.c, heeds fatal signals)."""
     whole = a_record(tmp_path)

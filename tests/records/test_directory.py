@@ -63,7 +63,6 @@ def whole_life(directory: Path) -> None:
                 step(record)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call[1])
 def test_whatever_fails_with_whatever_error_is_a_refusal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: tuple[object, str]

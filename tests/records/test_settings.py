@@ -518,7 +518,6 @@ def test_a_damaged_record_is_refused_and_says_what_to_do(tmp_path: Path, content
     assert (tmp_path / NAME).read_bytes() == content
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("keeper")
 def test_a_record_with_any_bit_flipped_or_cut_anywhere_is_none(tmp_path: Path) -> None:
     """Not even where it would mean the same."""

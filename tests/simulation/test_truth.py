@@ -143,14 +143,12 @@ def test_a_verdict_is_of_the_silence_in_which_it_was_said(found: Any) -> None:
     assert found(paused, EngineName.BPF, Options(True, 74, 144, 5), Options()) == set()
 
 
-@pytest.mark.long
 def test_a_peer_that_probed_before_the_first_scan_may_as_well_have_not(found: Any) -> None:
     """Its connection may be forgotten already, as far as the ages show: nobody could have warned in time."""
     wrong = found(host(100.0), EngineName.NETLINK, Options(), Options(True, 80, 200, 9), born=-120.0, ends=400.0)
     assert wrong == {Wrong.UNWARNED_PRESUMED}
 
 
-@pytest.mark.long
 def test_that_a_peer_probes_no_more_shows_only_where_its_next_probe_is_due(found: Any) -> None:
     """Its program had switched keepalive off in a busy hour long before the silence in which the path forgets."""
     steps = [(1.0, "peer", "say"), (600.0, "here", "ask"), *[(100.0, "here", "ask")] * 20]
@@ -159,7 +157,6 @@ def test_that_a_peer_probes_no_more_shows_only_where_its_next_probe_is_due(found
     assert found(seldom, EngineName.BPF, Options(), Options(True, 230, 20, 9), *steps, changes=change) == set()
 
 
-@pytest.mark.long
 def test_a_probe_that_came_after_a_scan_had_read_its_row_is_not_known_to_it(found: Any) -> None:
     """A rhythm is known by two probes: the second one came before the scan ended, and after what it had read."""
     slow = host(8.0, warn_before=4.0, interval=1.0, takes=0.5, until=120.0)
@@ -176,7 +173,6 @@ def test_that_a_peer_probes_no_more_is_known_once_a_silence_has_shown_it(found: 
     assert found(often, EngineName.BPF, Options(), Options(True, 180, 20, 9), *steps, changes=change) == set()
 
 
-@pytest.mark.long
 def test_what_is_lost_on_this_side_makes_the_path_look_longer(found: Any) -> None:
     """The firewall saw what the peer sent, again and again, and this host did not."""
     outage = host(100.0, outages=(Outage(80.0, 170.0, 0),))
@@ -186,7 +182,6 @@ def test_what_is_lost_on_this_side_makes_the_path_look_longer(found: Any) -> Non
     assert not wrong & {Wrong.NEVER_CUT, Wrong.SAFE_AFTER, Wrong.SAFE_AT_DEATH, Wrong.UNWARNED}
 
 
-@pytest.mark.long
 def test_what_makes_the_path_look_longer_excuses_nothing_beyond_that(monkeypatch: pytest.MonkeyPatch) -> None:
     outage = host(100.0, outages=(Outage(80.0, 170.0, 0),))
     steps: list[Step] = [(60.0, "peer", "say"), (40.0, "peer", "say")]
@@ -215,7 +210,6 @@ def test_a_rhythm_is_known_by_two_probes_in_a_row_that_no_answer_to_our_own_hide
     ] == [Wrong.FALSE_LATE if known else Wrong.UNLUCKY_LATE]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("pauses", "known"), [((), True), (((60.0, 190.0),), False)])
 def test_two_probes_between_two_scans_show_a_rhythm_no_shorter_than_the_time_between_these(
     monkeypatch: pytest.MonkeyPatch, pauses: tuple[tuple[float, float], ...], *, known: bool
@@ -246,7 +240,6 @@ def test_a_probe_is_surely_in_time_only_by_the_times_that_stood_there_then(monke
     assert Wrong.FALSE_LATE not in wrong
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("engine", "wrong"), [(EngineName.NETLINK, Wrong.UNLUCKY_LATE), (EngineName.BPF, Wrong.FALSE_LATE)]
 )
@@ -261,7 +254,6 @@ def test_netlink_does_not_show_since_when_a_probe_is_on_its_way(
     assert wrong in {breach.wrong for breach in Judge(done).breaches()}
 
 
-@pytest.mark.long
 def test_an_outage_that_ended_the_one_that_was_not_armed_too_was_not_survived(
     monkeypatch: pytest.MonkeyPatch, found: Any
 ) -> None:
@@ -303,7 +295,6 @@ def test_what_has_settled_may_be_taken_back_again(
     assert (Wrong.FLIPS in {breach.wrong for breach in Judge(done).breaches()}) == flips
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("probes", "wrong"), [(11, Wrong.OUTLASTED), (13, Wrong.WEAKENED)])
 def test_an_outage_counts_from_the_first_probe_that_is_not_answered_to_the_last(
     found: Any, probes: int, wrong: Wrong, monkeypatch: pytest.MonkeyPatch

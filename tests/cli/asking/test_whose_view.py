@@ -43,7 +43,6 @@ def test_beside_a_daemon_it_is_said_whose_view_is_printed(
     assert notes(words, tmp_path, capsys) == []
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("command", ["sockets", "paths"])
 def test_beside_a_daemon_that_may_not_be_asked_the_cure_is_named_once(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -71,7 +70,6 @@ def test_without_a_daemon_nothing_is_said(tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "never-used").exists()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("command", ["sockets", "paths", "status"])
 def test_without_root_it_is_said_that_the_daemon_may_follow_another_configuration(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -435,7 +435,6 @@ def test_where_a_stop_does_not_restore_the_undo_says_so() -> None:
     assert f"undo         {undo}" in out
 
 
-@pytest.mark.long
 def test_a_daemon_is_asked_and_nothing_else_is_looked_at(desk: Desk) -> None:
     """Neither the configuration nor the sockets: the answer comes at once, also on a host with 10,000 connections."""
     (desk.directory / "config.toml").write_text("not TOML")

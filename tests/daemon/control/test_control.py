@@ -567,7 +567,6 @@ def test_clients_that_list_and_do_not_read_keep_no_scan_in_memory(method: str, t
     control.close()
 
 
-@pytest.mark.long
 def test_a_call_waits_for_one_reply_to_a_list_and_not_for_those_to_all_lists(
     control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -291,7 +291,6 @@ AUTO = st.builds(
 )
 
 
-@pytest.mark.long
 @given(AUTO, TIMEOUTS)
 @example(dataclasses.replace(rule(ENABLE), idle=None), 300.0)
 @example(dataclasses.replace(rule(ENABLE), idle=None), math.nextafter(2.25, 3))

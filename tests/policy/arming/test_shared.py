@@ -20,7 +20,6 @@ COOKIES = st.integers(0, 2**64 - 1)
 ENTRIES = st.dictionaries(COOKIES, st.sampled_from(KINDS), max_size=8)
 
 
-@pytest.mark.long
 @given(ENTRIES)
 def test_as_columns_they_are_the_same(entries: Mapping[int, Entry]) -> None:
     columns = shared(entries)
@@ -38,7 +37,6 @@ def test_each_socket_has_the_number_of_its_entry(entries: Mapping[int, Entry], o
     assert are_among(np.array(wanted, np.uint64), columns).tolist() == [cookie in entries for cookie in wanted]
 
 
-@pytest.mark.long
 @given(ENTRIES)
 def test_those_that_were_left_alone_are_found(entries: Mapping[int, Entry]) -> None:
     left = [cookie for cookie, entry in entries.items() if entry is Mark.LEFT_ALONE]

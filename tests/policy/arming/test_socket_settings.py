@@ -359,7 +359,6 @@ def test_whatever_stands_there_it_never_gets_weaker_can_be_set_and_helps(
         assert result.interval == before.interval
 
 
-@pytest.mark.long
 @given(CASES, CHOSEN)
 def test_what_was_enabled_is_not_changed_by_the_same_rule(case: Case, wanted: Keepalive) -> None:
     """By hand it may be asked for as often as one likes."""

@@ -101,7 +101,6 @@ def test_to_keep_what_is_stricter_again_changes_nothing(stands: Keepalive, wante
     assert kept(result, wanted) in (result, wanted)
 
 
-@pytest.mark.long
 @given(SETTINGS, SETTINGS)
 def test_to_ask_again_changes_nothing(stands: Keepalive, wanted: Keepalive) -> None:
     """What was brought about is what stands at the next look."""

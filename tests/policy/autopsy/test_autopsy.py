@@ -183,7 +183,6 @@ def test_ends_that_differ_are_reported_apart() -> None:
     assert len(reports) == 3
 
 
-@pytest.mark.long
 def test_memory_is_bounded_however_many_kinds_of_ends_there_are() -> None:
     autopsy = Autopsy(rules())
     many = np.repeat(ends([KILLED]), 10_000)

@@ -404,7 +404,6 @@ def test_one_round_to_a_listener_finds_the_timeout_to_5_percent_while_it_passes_
         assert bracket.narrow(LISTENER.ratio)
 
 
-@pytest.mark.long
 def test_probes_of_this_host_revive_what_a_loose_firewall_forgot_and_the_peers_show_it() -> None:
     for seed in range(20):
         path, timeout = paths("plain", seed)

@@ -67,7 +67,6 @@ def simulated(rng: np.random.Generator, timeouts: Sequence[float], near: int, no
     return observe(nothing_known(len(timeouts)), Events(path, silence, dead, rng.integers(0, 9, len(truth), np.uint64)))
 
 
-@pytest.mark.long
 def test_the_interval_holds_the_timeout_of_95_paths_in_100() -> None:
     """1,000 paths, 100 silences about each timeout, 2 % unrelated deaths and 2 % unseen packets."""
     rng = np.random.default_rng(16)

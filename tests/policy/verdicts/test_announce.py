@@ -287,7 +287,6 @@ def test_a_connection_that_goes_to_and_fro_is_taken_back_again_once_it_has_settl
     assert told(judge, table(4886.0, kept)) == [("safe", "bare")]
 
 
-@pytest.mark.long
 def test_an_expiry_that_was_none_is_reported_again_only_after_an_hour() -> None:
     """Its program speaks every 310 to 320 s, and the configured timeout is too short: each silence is the longest."""
     judge = decider()

@@ -68,7 +68,6 @@ def test_a_structure_that_an_object_does_not_have_makes_it_one_of_another_versio
         libbpf.Object(walk.OBJECT, {"slot": armer.SLOT})
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("source", ["walk.bpf", "read.bpf"])
 def test_an_object_whose_members_changed_places_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
