@@ -160,7 +160,6 @@ def test_a_room_imports_only_what_stands_on_its_floor_or_below(name: str) -> Non
     assert upwards == [], f"{name} stands on floor {floor(name)} and imports from above: {', '.join(upwards)}"
 
 
-@pytest.mark.long
 def test_no_module_imports_one_that_imports_it() -> None:
     """Of two that import each other neither is read alone, or tested alone; what both need goes below both."""
     imports = {
@@ -183,7 +182,6 @@ def test_policy_touches_nothing(name: str) -> None:
             assert not within(imported, banned), f"{name} imports {imported}, but {reason}"
 
 
-@pytest.mark.long
 def test_a_library_stays_in_its_room() -> None:
     """Each of them is replaceable as long as one room knows it."""
     for name, path in MODULES.items():
@@ -193,7 +191,6 @@ def test_a_library_stays_in_its_room() -> None:
                 assert at_home or not within(imported, library), f"{name} imports {imported}, but {reason}"
 
 
-@pytest.mark.long
 def test_the_choice_by_operating_system_is_made_once() -> None:
     """A second `if linux` somewhere else would be one that nobody finds when a system is added."""
     asking = {
@@ -218,7 +215,6 @@ def test_the_daemons_entry_point_starts_no_thread() -> None:
     assert not loaded_by("keepaliveD.__main__") & {"numpy", "concurrent.futures.thread", "keepaliveD.cli.daemon"}
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("program", ["keepaliveD.cli.ctl", "keepaliveD.cli.living"])
 def test_what_is_heavy_or_optional_is_not_loaded_by_a_program_that_only_starts(program: str) -> None:
     """`keepalivectl check` answers at once, and on systems without systemd."""
@@ -254,7 +250,6 @@ def loaded_by_lines(program: str) -> dict[str, set[str]]:
     return {line: set(loaded) for _, line, *loaded in told}
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("program", "line"), [(program, line) for program, lines in START_NOTHING.items() for line in lines]
 )
@@ -269,7 +264,6 @@ def test_why_beside_a_daemon_loads_nothing_that_it_does_not_need() -> None:
     assert not loaded & {*HEAVY, "hashlib", "importlib.resources", "tempfile"}
 
 
-@pytest.mark.long
 def test_the_daemon_loads_nothing_that_only_commands_need() -> None:
     """It keeps what it has loaded, and its worker does so too."""
     loaded = loaded_by("keepaliveD.cli.living, keepaliveD.platforms.linux")
@@ -278,14 +272,12 @@ def test_the_daemon_loads_nothing_that_only_commands_need() -> None:
     assert not {name for name in loaded if name in unneeded or any(within(name, room) for room in rooms)}
 
 
-@pytest.mark.long
 def test_what_checks_the_configuration_does_not_stay_in_the_daemons_memory() -> None:
     """It is loaded by the process that reads the files."""
     then = "assert keepaliveD.daemon.process.Process(None, None, print).load_first().paths"
     assert "pydantic" not in loaded_by("keepaliveD.daemon.process", then)
 
 
-@pytest.mark.long
 def test_a_command_that_looks_at_sockets_loads_nothing_that_it_does_not_need() -> None:
     """It starts anew each time that a person asks."""
     loaded = loaded_by("keepaliveD.cli.why.own_scan, keepaliveD.platforms.linux")

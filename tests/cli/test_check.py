@@ -584,7 +584,6 @@ timeout = "infinity"
 """
 
 
-@pytest.mark.long
 def test_a_rule_that_the_kernel_can_follow_at_connect_is_shown_as_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

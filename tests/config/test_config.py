@@ -1102,7 +1102,6 @@ def judge(etc: Etc, *texts: bytes) -> None:
 ANY = hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
 
 
-@pytest.mark.long
 @ANY
 @given(st.lists(DOCUMENTS, min_size=1, max_size=3))
 def test_any_documents_are_a_configuration_or_a_refusal(etc: Etc, documents: list[dict[str, Any]]) -> None:
@@ -1126,7 +1125,6 @@ PIECES = st.binary(max_size=4) | st.sampled_from(
 )
 
 
-@pytest.mark.long
 @ANY
 @given(st.lists(st.tuples(st.integers(0, len(SHIPPED_BYTES)), st.integers(0, 9), PIECES), min_size=1, max_size=5))
 def test_the_shipped_file_with_any_damage_is_a_configuration_or_a_refusal(

@@ -112,7 +112,6 @@ def sections(document: dict[str, Any]) -> Iterator[str]:
             yield from (f"{quoted(key)} = {written(each)}" for key, each in table.items())
 
 
-@pytest.mark.long
 @settings(deadline=None)
 @given(DOCUMENTS)
 def test_every_key_of_any_document_is_found_in_a_line_that_has_it(document: dict[str, Any]) -> None:

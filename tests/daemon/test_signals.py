@@ -140,7 +140,6 @@ def test_an_error_that_cannot_be_raised_is_one_line_or_none(tmp_path: Path, path
     assert path == "/dev/full" or (tmp_path / path).read_text() == "ignored: ZeroDivisionError: division by zero\n"
 
 
-@pytest.mark.long
 def test_the_next_signal_comes_or_the_time_is_over() -> None:
     run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=False)
     assert run.stderr == ""
@@ -160,13 +159,11 @@ def test_only_an_upgrade_that_goes_on_takes_the_settings_over(
     assert handing_over() is counts
 
 
-@pytest.mark.long
 def test_a_signal_that_came_often_is_one() -> None:
     run = subprocess.run([sys.executable, "-c", OFTEN], capture_output=True, text=True, timeout=60, check=False)
     assert (run.stdout, run.stderr) == ("Reload() None\n", "")
 
 
-@pytest.mark.long
 def test_what_has_happened_by_then_comes_before_the_signal_to_stop() -> None:
     """Nothing comes after it."""
     run = subprocess.run([sys.executable, "-c", ENDS], capture_output=True, text=True, timeout=60, check=False)
@@ -174,7 +171,6 @@ def test_what_has_happened_by_then_comes_before_the_signal_to_stop() -> None:
     assert run.stdout.splitlines() == ["a connection ended", "Stop(handing_over=False)"]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("script", [STORM, IMPATIENT], ids=["a storm of signals", "waits for no time"])
 def test_an_answer_is_heard_among_signals_and_by_waits_for_no_time(script: str) -> None:
     run = subprocess.run(
@@ -189,7 +185,6 @@ def test_an_answer_is_heard_among_signals_and_by_waits_for_no_time(script: str) 
     assert run.stdout.splitlines() == ["/missing: cannot be read: No such file or directory", "an engine"]
 
 
-@pytest.mark.long
 def test_a_process_that_was_paused_beyond_its_wait_waits_on() -> None:
     """sigtimedwait(2), as CPython wraps it, answered with memory that nobody had written."""
     pauses = 5

@@ -57,7 +57,6 @@ ALONE = f'{OWN_PINS}; ip link set lo up && exec "$@"'
 THROUGH = {Exit.NOPERM: WITHOUT_PRIVILEGE}
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("status", sorted(set(ROWS) - {Exit.SOFTWARE}))
 def test_every_example_is_what_the_program_prints(status: int, tmp_path: Path) -> None:
     """Its last line on standard error, with whatever stands for the dots, and its exit status."""

@@ -103,7 +103,6 @@ def test_what_cannot_be_told_apart_is_named_and_not_called_certain() -> None:
     assert said.fields["KEEPALIVE_OTHER_CAUSES"] == "middlebox-busy peer-gave-up"
 
 
-@pytest.mark.long
 def test_an_end_that_could_have_been_prevented_is_not_called_unforeseeable_outright() -> None:
     """Where a remedy names an idle time, the same line says on what it depends whether the end was foreseeable."""
     names_idle_time = re.compile("configure:$|idle timeout|TCP_KEEPIDLE")
@@ -178,7 +177,6 @@ def test_many_of_one_user_without_a_unit_name_the_user() -> None:
     assert "KEEPALIVE_UNIT" not in said.fields
 
 
-@pytest.mark.long
 def test_every_end_makes_one_printable_line() -> None:
     for _, _, facts in MEASURED.values():
         said = entry(facts)

@@ -248,7 +248,6 @@ def test_who_is_as_many_users_as_he_wishes_makes_no_more_entries_for_it(*, armed
     assert "KEEPALIVE_UID" not in others.fields
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("armed", [False, True])
 def test_many_users_with_connections_on_many_paths_make_no_more_entries_either(*, armed: bool) -> None:
     """300 users on 41 paths were 10,241 entries of one scan, 6 s of processor time."""
@@ -642,7 +641,6 @@ def test_a_handful_of_armings_is_reported_one_by_one() -> None:
     assert len(told(*[arming(ArmingResult.ARMED)] * HANDFUL, *[arming(ArmingResult.CLOSED)] * 99)) == HANDFUL
 
 
-@pytest.mark.long
 def test_more_armings_become_one_summary_a_unit_path_and_result() -> None:
     """2,000 sockets of a pool are armed in one look."""
     other = dataclasses.replace(BARE, owner=Owner(9, "psql", "pool.service"))

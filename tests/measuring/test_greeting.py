@@ -95,7 +95,6 @@ def refused(*options: str) -> tuple[int, str]:
     return done.returncode, done.stderr.splitlines()[-1]
 
 
-@pytest.mark.long
 def test_the_wrong_token_and_none_at_all_are_errors() -> None:
     with listening() as (port, _, _):
         status, error = refused(f"127.0.0.1:{port}", "--token", "wrong")
@@ -106,7 +105,6 @@ def test_the_wrong_token_and_none_at_all_are_errors() -> None:
         assert "it is a keepalivectl measure --listen; give the --token that it shows" in error
 
 
-@pytest.mark.long
 def test_a_listener_that_ends_early_does_not_refuse_the_token() -> None:
     with create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(SOON)
@@ -125,7 +123,6 @@ def test_a_listener_that_ends_early_does_not_refuse_the_token() -> None:
     assert error.endswith("Connection refused")
 
 
-@pytest.mark.long
 def test_a_listener_that_ends_is_not_taken_for_a_path_that_forgets() -> None:
     """What the first round has shown stays known."""
     with listening() as (port, token, listener):
@@ -144,7 +141,6 @@ def test_a_listener_that_ends_is_not_taken_for_a_path_that_forgets() -> None:
     assert found["ended_early"] in complaints.splitlines()[-1]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("greeting", "remedy"),
     [
@@ -165,7 +161,6 @@ def test_a_token_for_another_service_is_an_error(greeting: bytes, remedy: str) -
     assert remedy in error
 
 
-@pytest.mark.long
 def test_a_stranger_gets_nothing_but_a_challenge() -> None:
     with listening() as (port, _, _), create_connection(("127.0.0.1", port)) as stranger:
         stranger.settimeout(SOON)
@@ -186,7 +181,6 @@ def agreed(connection: socket, nonce: bytes, token: str) -> bool:
     return connection.recv(len(AGREED)) == AGREED
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("source", [CROWD, ("127.0.0.1", 0)])
 def test_silent_connections_keep_nobody_out_who_has_the_token(source: tuple[str, int]) -> None:
     with listening() as (port, token, _), ExitStack() as stack:
@@ -198,7 +192,6 @@ def test_silent_connections_keep_nobody_out_who_has_the_token(source: tuple[str,
         assert agreed(honest, nonce, token)
 
 
-@pytest.mark.long
 def test_silent_connections_of_one_address_take_the_place_of_no_other_address() -> None:
     with listening() as (port, token, _), ExitStack() as stack:
         honest = stack.enter_context(create_connection(("127.0.0.1", port), SOON))
@@ -274,13 +267,11 @@ def test_the_time_of_a_probe_counts_from_before_the_answer(monkeypatch: pytest.M
     assert asyncio.run(serve()), "it counts from after the answer"
 
 
-@pytest.mark.long
 def test_a_connection_that_stays_silent_is_closed() -> None:
     with listening(listener.PATIENCE) as (port, _, _), create_connection(("127.0.0.1", port), SOON) as stranger:
         assert everything(stranger).count(b"\n") == 1
 
 
-@pytest.mark.long
 def test_a_service_that_closes_at_once_is_an_error_in_plain_words() -> None:
     with create_server(("127.0.0.1", 0)) as service:
         service.settimeout(SOON)

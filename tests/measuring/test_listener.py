@@ -118,7 +118,6 @@ def test_a_listener_that_is_full_of_tests_says_so_at_both_ends() -> None:
     ]
 
 
-@pytest.mark.long
 def test_a_listener_without_descriptors_says_so_at_both_ends() -> None:
     limited = ["sh", "-c", 'ulimit -n 20; exec "$@"', "sh", *CTL, "measure", "--listen"]
     with (

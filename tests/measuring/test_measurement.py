@@ -40,7 +40,6 @@ def measured(within: float, timeout: float, *, rejects: bool, monkeypatch: pytes
         return runner.run(tell())
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("rejects", [False, True], ids=["drops", "rejects"])
 @pytest.mark.parametrize("timeout", [20.0, 350.0])
 def test_a_round_is_over_soon_after_a_connection_was_forgotten(

@@ -127,7 +127,6 @@ def test_a_written_span_is_read_back_as_nearly_the_same(seconds: float) -> None:
     assert off <= 0.5 + (3600 if seconds >= 86399 else 60 if seconds >= 3599 else 0)
 
 
-@pytest.mark.long
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from(sorted(duration.SECONDS))), min_size=1))
 def test_parts_add_up_whatever_their_units(parts: list[tuple[int, str]]) -> None:
     """1h 30min is 90 minutes, in any order and any of systemd's spellings."""

@@ -18,7 +18,6 @@ def match_in_fnmatch(name: str, patterns: list[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-@pytest.mark.long
 @given(st.lists(PATTERNS, max_size=3), st.text(SIGNS + "\n\udc80é", max_size=8))
 @example(["[b-a!-b]"], "-")  # a range without a character leaves a sign that negates, and a hyphen that is meant
 @example(["[b-a!-b]"], "!")
@@ -33,7 +32,6 @@ def test_patterns_mean_what_they_mean_in_fnmatch(patterns: list[str], name: str)
     assert Patterns(patterns).match(name) == match_in_fnmatch(name, patterns)
 
 
-@pytest.mark.long
 @given(st.lists(PATTERNS, max_size=3), st.lists(st.text("ab-!", max_size=4), max_size=9))
 def test_one_name_after_the_other_is_matched_alike(patterns: list[str], names: list[str]) -> None:
     """What accepts a character is kept from name to name."""

@@ -64,7 +64,6 @@ def placeholders(text: str) -> set[str]:
     return set(re.findall(r"@(\w+)@", text))
 
 
-@pytest.mark.long
 def test_every_message_id_is_explained_and_no_other(catalog: Path) -> None:
     assert sorted(explained(catalog)) == sorted(MESSAGE_IDS.values())
 
@@ -181,7 +180,6 @@ def said() -> list[Entry]:
     ]
 
 
-@pytest.mark.long
 def test_a_placeholder_stands_only_where_every_entry_has_the_field(catalog: Path) -> None:
     """For a field that is missing journalctl writes the field's name (sd-journal.c, lookup_field)."""
     everywhere: dict[str, set[str]] = {}

@@ -103,7 +103,6 @@ Complete = Callable[[Path, str], set[str]]
 LISTING = pytest.mark.parametrize("complete", [bash, fish])
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_scripts_are_of_their_shells_language(scripts: Path, shell: str) -> None:
     files = sorted((scripts / shell).iterdir())
@@ -328,7 +327,6 @@ def bash_of_host(scripts: Path, host: Path, tmp_path_factory: pytest.TempPathFac
     shell.close()
 
 
-@pytest.mark.long
 @COMPLETED
 def test_bash_completes_what_there_is_on_the_host(bash_of_host: Shell, words: str, completed: str) -> None:
     """On a terminal, where readline puts together what it has taken and what is offered."""

@@ -90,7 +90,6 @@ def told_options(text: str) -> set[str]:
     return {flag for tag in tags(text) for flag in flags(tag)}
 
 
-@pytest.mark.long
 def test_the_manual_lists_the_daemons_options(man: Path) -> None:
     assert told_options(section(man, DAEMON, "OPTIONS")) == options(DAEMON)
 
@@ -235,7 +234,6 @@ def environment_read() -> set[str]:
     return found
 
 
-@pytest.mark.long
 def test_every_variable_of_the_environment(man: Path) -> None:
     told = {tag for page in (DAEMON, CONTROL) for tag in tags(section(man, page, "ENVIRONMENT"))}
     assert told == environment_read()
@@ -309,7 +307,6 @@ def test_no_line_is_wider_than_a_terminal(man: Path, page: str) -> None:
     assert max(map(len, shown.splitlines())) <= 80
 
 
-@pytest.mark.long
 def test_what_is_made_does_not_depend_on_whoever_makes_it(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     generate(ROOT, one, PYTHONHASHSEED="1", COLUMNS="40").check_returncode()

@@ -48,7 +48,6 @@ def test_the_metrics_follow_the_conventions() -> None:
     assert promtool("check", "metrics", given=METRICS) == ""
 
 
-@pytest.mark.long
 def test_the_rules_are_valid_and_each_alert_fires_and_goes_away() -> None:
     assert "SUCCESS" in promtool("check", "rules", RULES)
     assert "SUCCESS" in promtool("test", "rules", RULES_TEST)

@@ -65,7 +65,6 @@ INHERITED = st.integers(0, 7).map(Own)
 ENTRIES = st.builds(Armed, SETTINGS, SETTINGS, INHERITED) | st.builds(PutBack, SETTINGS, INHERITED)
 
 
-@pytest.mark.long
 @given(st.lists(st.tuples(st.integers(1, 2**64 - 1), ENTRIES)))
 def test_what_was_recorded_is_what_is_known(records: list[tuple[int, Entry]]) -> None:
     """To whoever recorded it and to the next process; sysctls also hold 0, -1 and more than a socket takes."""
@@ -223,7 +222,6 @@ def writer(directory: Path, first: int, tidy: str = "") -> subprocess.Popen[str]
     return process
 
 
-@pytest.mark.long
 def test_two_processes_at_once_lose_nothing_of_each_other(tmp_path: Path) -> None:
     """The daemon, and keepalivectl beside it."""
     writers = [writer(tmp_path, 1000), writer(tmp_path, 2000)]
@@ -239,7 +237,6 @@ def test_two_processes_at_once_lose_nothing_of_each_other(tmp_path: Path) -> Non
     assert (tmp_path / FILE).read_text().count(HEADING) == 1
 
 
-@pytest.mark.long
 def test_whatever_was_recorded_before_kill_9_is_known_afterwards(tmp_path: Path) -> None:
     """A socket is set only once write() has returned: what it has not said, it has not touched."""
     killed = writer(tmp_path, 1000)

@@ -127,7 +127,6 @@ def test_a_record_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         ArmingRecord(tmp_path, "boot").armed()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", ["armed", "lock", "found.json"])
 @pytest.mark.parametrize("command", ["disarm", "restore"])
 def test_a_fifo_in_place_of_a_record_does_not_hang_what_a_person_types(tmp_path: Path, command: str, name: str) -> None:
@@ -139,7 +138,6 @@ def test_a_fifo_in_place_of_a_record_does_not_hang_what_a_person_types(tmp_path:
     assert done.stderr == "" or NOT_PLAIN in done.stderr
 
 
-@pytest.mark.long
 def test_a_record_with_a_second_name_or_another_owner_is_refused_with_what_keeps_its_content(tmp_path: Path) -> None:
     """As a backup of hard links makes it; removing the record would lose how to disarm."""
     ArmingRecord(tmp_path, "boot").write({5: ARMED})

@@ -617,7 +617,6 @@ NEARLY = st.fixed_dictionaries(
 )
 
 
-@pytest.mark.long
 @hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()) | NEARLY.map(lambda v: json.dumps(v).encode()))
 def test_any_bytes_are_a_record_or_refused(tmp_path: Path, content: bytes) -> None:
@@ -743,5 +742,5 @@ class Lives(RuleBasedStateMachine):
         assert {**self.kernel, **due.values} == self.without_us
 
 
-TestLives = pytest.mark.long(Lives.TestCase)
+TestLives = Lives.TestCase
 TestLives.settings = hypothesis.settings(examples(60), stateful_step_count=30)

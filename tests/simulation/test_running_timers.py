@@ -54,7 +54,6 @@ def opened_before(world: World, number: int) -> Plan:
     )
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("interval", [5.0, 15.0])
 @pytest.mark.parametrize("timeout", [40.0, 50.0, 60.0])
 def test_no_death_goes_unforetold(timeout: float, interval: float, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from tests.simulation.world import World, world
 
 SIZE = 400  # connections in a world
 MIXED = [f"mixed-{number}" for number in range(24)]  # odd ones arm
-FEW = 1  # of each kind, which script/test --quick simulates, too
+FEW = 2  # of each kind, which script/test --quick simulates, too
 DATA = [f"data-{number}" for number in range(8)]  # every other path counts only data
 SHORT = [f"short-{number}" for number in range(8)]  # 8 s and 1 s, as in the test on a real firewall
 TOLD = 3  # stories of a failure
@@ -72,7 +72,6 @@ def wrongs(verdict: Verdict, *, certain: bool) -> set[Wrong]:
     return {breach.wrong for breach in Judge(done).breaches()}
 
 
-@pytest.mark.long
 def test_a_decider_that_always_says_safe_is_found_out() -> None:
     assert {Wrong.SAFE_AT_DEATH, Wrong.SAFE_AFTER, Wrong.NEVER_CUT, Wrong.UNWARNED} <= wrongs(
         Verdict.SAFE, certain=True
@@ -80,7 +79,6 @@ def test_a_decider_that_always_says_safe_is_found_out() -> None:
     assert {Wrong.UNCERTAIN_AT_DEATH, Wrong.UNWARNED_PRESUMED, Wrong.NEVER_CUT} <= wrongs(Verdict.SAFE, certain=False)
 
 
-@pytest.mark.long
 def test_a_decider_that_always_says_cut_is_found_out() -> None:
     found = wrongs(Verdict.CUT, certain=True)
     assert {Wrong.CUT_THEN_PACKET, Wrong.CUT_LOGGED_THEN_PACKET, Wrong.CUT_EARLY} <= found
@@ -88,7 +86,6 @@ def test_a_decider_that_always_says_cut_is_found_out() -> None:
     assert not {Wrong.CUT_THEN_PACKET, Wrong.CUT_EARLY} & wrongs(Verdict.CUT, certain=False)
 
 
-@pytest.mark.long
 def test_a_decider_that_always_warns_is_found_out() -> None:
     assert {Wrong.FALSE_BARE, Wrong.NEVER_CUT} <= wrongs(Verdict.BARE, certain=True)
     late = wrongs(Verdict.LATE, certain=True)
@@ -96,14 +93,12 @@ def test_a_decider_that_always_warns_is_found_out() -> None:
     assert Wrong.UNWARNED not in late
 
 
-@pytest.mark.long
 def test_one_seed_is_one_history() -> None:
     once, again = (run(_small(), EngineName.NETLINK) for _ in range(2))
     assert once.verdicts == again.verdicts
     assert [each.passed for each in once.connections] == [each.passed for each in again.connections]
 
 
-@pytest.mark.long
 def test_a_connection_alone_lives_as_it_does_among_others() -> None:
     """So its story can be told."""
     together = run(_small(), EngineName.BPF)

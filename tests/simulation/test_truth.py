@@ -136,7 +136,6 @@ def test_who_was_still_probing_when_data_was_sent_has_waited_until_then() -> Non
     assert waited_longer(patient.here, other.here, UNTIL)
 
 
-@pytest.mark.long
 def test_a_verdict_is_of_the_silence_in_which_it_was_said(found: Any) -> None:
     """The probe that it foretold came in time; the daemon stood still in the next silence, and its timer was longer."""
     paused = host(96.0, pauses=((53.0, 221.0),))
@@ -164,7 +163,6 @@ def test_a_probe_that_came_after_a_scan_had_read_its_row_is_not_known_to_it(foun
     assert wrong == set()
 
 
-@pytest.mark.long
 def test_that_a_peer_probes_no_more_is_known_once_a_silence_has_shown_it(found: Any) -> None:
     """It was quiet for longer than it had ever been between two probes; then both spoke once more."""
     steps = [(1.0, "peer", "say"), (800.0, "here", "ask"), (250.0, "here", "ask")]
@@ -193,7 +191,6 @@ def test_what_makes_the_path_look_longer_excuses_nothing_beyond_that(monkeypatch
 PEER_PROBES = Options(True, 60, 60, 9)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("idle", "known"), [(60, False), (20, True)])
 def test_a_rhythm_is_known_by_two_probes_in_a_row_that_no_answer_to_our_own_hides(
     monkeypatch: pytest.MonkeyPatch, idle: int, *, known: bool
@@ -223,7 +220,6 @@ def test_two_probes_between_two_scans_show_a_rhythm_no_shorter_than_the_time_bet
     ] == [Wrong.FALSE_LATE if known else Wrong.UNLUCKY_LATE]
 
 
-@pytest.mark.long
 def test_a_probe_is_surely_in_time_only_by_the_times_that_stood_there_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was on its way when the scan ended; the times that make the next one early enough were set later."""
     monkeypatch.setattr(armer, "decide_arming", lambda its, _: Armed(its.stands, SET, its.inherited))
@@ -267,7 +263,6 @@ def test_an_outage_that_ended_the_one_that_was_not_armed_too_was_not_survived(
     assert not wrong & {Wrong.WEAKENED, Wrong.OUTLASTED}
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("changed", "later"), [(5.0, True), (800.0, False)])
 def test_what_a_program_had_is_what_its_system_said_when_it_was_armed(
     found: Any, changed: float, monkeypatch: pytest.MonkeyPatch, *, later: bool
@@ -282,7 +277,6 @@ def test_what_a_program_had_is_what_its_system_said_when_it_was_armed(
     assert (Wrong.NOTICED_LATER in wrong) == later
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("settled", "flips"), [(5000.0, False), (1500.0, True)])
 def test_what_has_settled_may_be_taken_back_again(
     monkeypatch: pytest.MonkeyPatch, settled: float, *, flips: bool

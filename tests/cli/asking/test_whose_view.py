@@ -29,7 +29,6 @@ def notes(words: list[str], directory: Path, capsys: pytest.CaptureFixture[str])
     return [line for line in err.splitlines() if line.startswith("note: ")]
 
 
-@pytest.mark.long
 @LOOKING
 def test_beside_a_daemon_it_is_said_whose_view_is_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
@@ -62,7 +61,6 @@ def test_beside_a_daemon_that_may_not_be_asked_the_cure_is_named_once(
     )
 
 
-@pytest.mark.long
 @LOOKING
 def test_without_a_daemon_nothing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     """There is one view only. The directory is not made for that."""

@@ -517,7 +517,6 @@ def test_of_a_name_with_several_addresses_the_next_one_is_tried(
     )
 
 
-@pytest.mark.long
 def test_a_second_ctrl_c_frees_nothing_more_and_loses_nothing() -> None:
     """The service answers no SYN any more, for which each connection to free would wait 8 s."""
     with create_server(("127.0.0.1", 0), backlog=1) as service, ExitStack() as stack:
@@ -546,7 +545,6 @@ def _fill(service: socket, stack: ExitStack) -> None:
         waiting.connect_ex(service.getsockname())
 
 
-@pytest.mark.long
 def test_with_few_descriptors_it_measures_by_fewer_connections() -> None:
     with create_server(("127.0.0.1", 0)) as service:
         target = f"127.0.0.1:{service.getsockname()[1]}"
@@ -561,7 +559,6 @@ def test_with_few_descriptors_it_measures_by_fewer_connections() -> None:
     assert told.startswith(f"path to {target}: ")
 
 
-@pytest.mark.long
 def test_a_service_that_speaks_on_each_connection_is_left_alone_after_one_round() -> None:
     with create_server(("127.0.0.1", 0)) as service, speaking(service) as target:
         command = [*CTL, "measure", target, "--shortest", "30s", "--longest", "60s", "--connections", "2", "--json"]
@@ -605,7 +602,6 @@ def test_a_full_disk_is_named_and_keeps_no_part_of_a_file(tmp_path: Path, monkey
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "ended"), [([], "stopped by a signal"), (["--where"], "stopped by a signal; no hop was tried")]
 )
@@ -619,7 +615,6 @@ def test_ctrl_c_prints_what_is_known_so_far(words: list[str], ended: str, number
     assert process.returncode == 130
 
 
-@pytest.mark.long
 def test_after_nohup_it_goes_on_when_the_terminal_goes_away() -> None:
     with stopped_by(signal.SIGHUP, "--longest", "3s", through=("nohup",)) as (_, process):
         assert process.stderr
@@ -628,7 +623,6 @@ def test_after_nohup_it_goes_on_when_the_terminal_goes_away() -> None:
         process.communicate(timeout=SOON)
 
 
-@pytest.mark.long
 def test_a_measurement_that_was_stopped_is_not_complete_because_nobody_reads_its_result() -> None:
     """The terminal had gone, or Ctrl-C had ended the reader, too: the exit status was 0."""
     with stopped_by(signal.SIGHUP) as (_, process):
@@ -656,7 +650,6 @@ def stopped_by(
                 process.kill()
 
 
-@pytest.mark.long
 @UNWRITABLE
 def test_a_measurement_goes_on_although_nobody_reads_how_far_it_is(
     unwritable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

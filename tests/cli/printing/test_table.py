@@ -269,7 +269,6 @@ def test_any_table_says_which_columns_it_leaves_out() -> None:
     ]
 
 
-@pytest.mark.long
 @given(st.lists(CONNECTIONS, max_size=4), st.integers(1, 200))
 def test_any_connections_make_a_table_of_that_many_lines(connections: list[Connection], width: int) -> None:
     """A process's name cannot add one, nor move the cursor."""
@@ -282,7 +281,6 @@ def refuse(constant: str) -> None:
     pytest.fail(f"{constant} is no JSON")
 
 
-@pytest.mark.long
 @given(st.lists(CONNECTIONS, max_size=4))
 def test_the_json_of_connections_can_be_parsed(connections: list[Connection]) -> None:
     """NaN and Infinity are not, though Python writes them."""

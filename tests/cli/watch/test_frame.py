@@ -26,7 +26,6 @@ def view(*names: str, left: Floats = NONE, **more: str) -> frame.View:
     return frame.View("12:00:00", len(shown), {Verdict.BARE: len(shown)}, left, shown, **more)  # type: ignore[arg-type]
 
 
-@pytest.mark.long
 @given(NAMES, st.integers(1, 200), st.integers(1, 60))
 def test_each_line_fits_whatever_the_names(name: str, width: int, height: int) -> None:
     """In columns of the terminal; and there is nothing in it that moves the cursor."""

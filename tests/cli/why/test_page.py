@@ -404,7 +404,6 @@ def test_a_rule_that_covers_more_than_was_asked_for_says_so(key: str, value: str
 NAMES = st.text() | st.sampled_from(['"]\n[[arm]]', "\x1b[2J", "a\x7fb", "\u202e", "\ud800", "\\", '"'])
 
 
-@pytest.mark.long
 @given(st.builds(Owner, st.integers(0, 9), NAMES.map(printable), NAMES.map(printable)), st.sampled_from(Verdict))
 def test_no_name_forges_a_line_or_a_key(owner: Owner, verdict: Verdict) -> None:
     """Owners have printable names; and yet these may hold quotes and brackets."""

@@ -521,7 +521,6 @@ def test_deaths_at_the_same_peer_contradict_a_guess(desk: Desk) -> None:
     assert "find it with keepalivectl measure" not in said
 
 
-@pytest.mark.long
 def test_fix_writes_the_timeout_that_deaths_support_before_the_rule(desk: Desk) -> None:
     """Whatever the guess makes of the connection; then it is no guess any more."""
     desk.config.write_text("")
@@ -545,7 +544,6 @@ def check(desk: Desk) -> list[str]:
     return desk.capsys.readouterr().err.splitlines()
 
 
-@pytest.mark.long
 def test_after_fix_check_has_nothing_to_say(desk: Desk) -> None:
     """A path that forgets soon wants its sockets scanned as often, and the lines that are offered say so."""
     desk.config.write_text("")
@@ -560,7 +558,6 @@ def test_after_fix_check_has_nothing_to_say(desk: Desk) -> None:
     assert check(desk) == []
 
 
-@pytest.mark.long
 def test_what_check_would_warn_of_is_said_before_fix_asks(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written in a later file counts, and --fix changes no line of that."""
     later = desk.directory / "config.d/50-mine.toml"

@@ -215,7 +215,6 @@ def test_whoever_monitors_gets_each_entry(control: Control) -> None:
     }
 
 
-@pytest.mark.long
 def test_many_who_monitor_and_do_not_read_cost_a_bounded_memory(control: Control) -> None:
     with contextlib.ExitStack() as stack:
         watching = [stack.enter_context(client(control)) for _ in range(100)]
@@ -529,7 +528,6 @@ def test_what_ended_is_listed_the_newest_first(tmp_path: Path) -> None:
     assert answer["deaths"][0]["cause"] == "middlebox-idle"
 
 
-@pytest.mark.long
 def test_a_client_that_lists_and_does_not_read_keeps_a_bounded_memory(tmp_path: Path) -> None:
     """No reply is made before it has taken the one before, and it hinders nobody."""
     host = FakeHost(SNAPSHOT, *(idle(10.0, cookie=number) for number in range(20_000)))
@@ -818,7 +816,6 @@ def crowd(timed: Control, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iter
         yield Crowd(timed, clock, stack, monkeypatch)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("user", "group"), [(0, 0), (OWN, NOBODY), (1002, MEMBERS), (1002, NOBODY)], ids=str)
 def test_nobody_waits_for_all_clients_of_other_users(crowd: Crowd, user: int, group: int) -> None:
     """Two users with 112 clients each made root and the exporter wait for 224 answers."""
@@ -841,7 +838,6 @@ def test_the_other_groups_of_who_connects_are_told() -> None:
             os.setgroups(before)
 
 
-@pytest.mark.long
 def test_root_and_the_group_do_not_even_wait_for_very_many_users(crowd: Crowd) -> None:
     """Whoever owns subordinate user ids is as many users as he likes."""
     others = [crowd.comes(user, NOBODY) for user in range(2000, 2000 + MOST_CLIENTS - KEPT_FOR_ROOT)]
@@ -853,7 +849,6 @@ def test_root_and_the_group_do_not_even_wait_for_very_many_users(crowd: Crowd) -
     assert crowd.answers_within(crowd.comes(1003, NOBODY), METRICS) > 10 * COST
 
 
-@pytest.mark.long
 def test_a_member_of_the_group_makes_room_for_nobody_who_is_none(crowd: Crowd) -> None:
     """As many users as there are places made him go, who had one place as each of them."""
     member = crowd.comes(1002, MEMBERS)
@@ -865,7 +860,6 @@ def test_a_member_of_the_group_makes_room_for_nobody_who_is_none(crowd: Crowd) -
     assert said(crowd.comes(2000, NOBODY)) == b"-"
 
 
-@pytest.mark.long
 def test_each_user_gets_as_many_answers_however_many_clients_the_others_have(clock: Clock, crowd: Crowd) -> None:
     its = crowd.comes(1002, NOBODY)
     its.send(METRICS * 500)
@@ -900,7 +894,6 @@ SENT = st.lists(
 )
 
 
-@pytest.mark.long
 @settings(examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(SENT, min_size=1, max_size=4))
 def test_whatever_clients_send_nobody_gets_the_answer_of_another(control: Control, clients: list[list[bytes]]) -> None:

@@ -616,7 +616,6 @@ def matches(rule: ArmRule, socket: Any, verdict: Verdict, path: str, owner: Owne
     )
 
 
-@pytest.mark.long
 @given(st.lists(RULES, max_size=4), st.lists(st.tuples(SOCKETS, OWNERS), min_size=1, max_size=5))
 def test_columns_choose_as_the_manual_says_one_by_one(
     rules: list[ArmRule], owned: list[tuple[dict[str, Any], Owner]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,7 +26,6 @@ def test_as_columns_they_are_the_same(entries: Mapping[int, Entry]) -> None:
     assert shared(columns) is columns
 
 
-@pytest.mark.long
 @given(ENTRIES, st.lists(COOKIES, unique=True, max_size=4))
 def test_each_socket_has_the_number_of_its_entry(entries: Mapping[int, Entry], others: list[int]) -> None:
     columns, wanted = shared(entries), [*others, *entries]

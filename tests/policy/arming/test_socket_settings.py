@@ -331,7 +331,6 @@ def test_a_number_of_probes_that_no_socket_takes_is_not_kept(probes: int) -> Non
 # always
 
 
-@pytest.mark.long
 @given(CASES, ACTING, CHOSEN, TIMEOUTS, RISKS)
 @example(Case(KERNEL, Keepalive(10, 1, 100), (True, True, True), False), ArmAction.ENABLE, OURS, 240.0, Verdict.BARE)
 def test_whatever_stands_there_it_never_gets_weaker_can_be_set_and_helps(
@@ -377,7 +376,6 @@ def settable(times: Keepalive) -> bool:
 ANY_TIMES = st.builds(Keepalive, ODD_SYSCTLS | SETTABLE, ODD_SYSCTLS | SETTABLE, st.integers(0, 256))
 
 
-@pytest.mark.long
 @given(ANY_TIMES, ANY_TIMES | st.none(), ACTING)
 @example(Keepalive(180, 40_000, 31), OURS, ArmAction.REARM)
 @example(Keepalive(180, 0, 31), OURS, ArmAction.REARM)
@@ -448,7 +446,6 @@ def test_what_was_recorded_but_never_set_is_set() -> None:
 WISHES = st.tuples(ACTING, CHOSEN)
 
 
-@pytest.mark.long
 @given(CASES, WISHES, WISHES, TIMEOUTS)
 def test_another_rule_never_weakens_it_and_is_content_after_one_time(
     case: Case, first: tuple[ArmAction, Keepalive], second: tuple[ArmAction, Keepalive], timeout: float
@@ -472,7 +469,6 @@ def test_another_rule_never_weakens_it_and_is_content_after_one_time(
 # put back
 
 
-@pytest.mark.long
 @given(CASES, CHOSEN, SYSTEM)
 def test_what_is_put_back_is_what_its_program_chose_and_for_the_rest_what_the_system_says_now(
     case: Case, wanted: Keepalive, now: Keepalive

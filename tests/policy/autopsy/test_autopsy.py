@@ -108,7 +108,6 @@ def test_every_cause_has_a_remedy_or_why_not() -> None:
     assert set(WITHOUT_KEEPALIVE) | set(PREVENTABLE) | ONLY_BESIDE == set(Cause)
 
 
-@pytest.mark.long
 def test_a_hundred_thousand_that_end_alike_are_one_report() -> None:
     many = np.repeat(ends([timed_out(unacked=5, silence=0.3)]), 100_000)
     reports = Autopsy(rules()).observe(Deaths(many), 1001.0)
@@ -191,7 +190,6 @@ def test_memory_is_bounded_however_many_kinds_of_ends_there_are() -> None:
     assert len(autopsy._kinds) <= MOST_KINDS + len(Cause)
 
 
-@pytest.mark.long
 def test_what_more_kinds_than_are_kept_apart_do_not_have_in_common_is_not_said_of_all() -> None:
     """Neither a unit nor a path is named for ends that are together only because there are too many kinds."""
     autopsy = Autopsy(rules(GUESS, OFFICE))
@@ -286,7 +284,6 @@ def test_a_user_without_a_unit_does_not_use_up_what_others_may_have_reported_one
     assert only(autopsy.observe(died({**FORGOTTEN_BY_REJECT, "uid": 1000}), 1002.0)).uid == 1000
 
 
-@pytest.mark.long
 def test_one_with_thousands_of_user_ids_hides_no_end_of_a_unit() -> None:
     """Whoever has a range of subordinate user ids is as many users as he likes."""
     autopsy = Autopsy(rules())
@@ -945,7 +942,6 @@ def test_any_number_of_logins_displaces_no_cgroup_of_a_unit() -> None:
     assert autopsy.units.get(1) == "database.service"
 
 
-@pytest.mark.long
 def test_units_are_forgotten_before_they_are_too_many() -> None:
     autopsy = Autopsy(rules())
     autopsy.name({cgroup: f"{cgroup}.service" for cgroup in range(1, 3 * MOST_CGROUPS)})

@@ -44,7 +44,6 @@ def test_all_ends_are_judged_together_as_each_is_alone() -> None:
     assert [Cause(cause) for cause in found.cause] == [cause for cause, _, _ in MEASURED.values()]
 
 
-@pytest.mark.long
 def test_a_hundred_thousand_ends_are_judged_well_within_a_second() -> None:
     kinds = ends(facts for _, _, facts in MEASURED.values())
     many = kinds[np.arange(100_000) % len(kinds)]

@@ -224,7 +224,6 @@ WITHIN = Limits(4.0, 40.0, both_sides=True), Limits(4.0, 40.0, connections=8)
 BOTH = pytest.mark.parametrize("limits", WITHIN, ids=["listener", "foreign"])
 
 
-@pytest.mark.long
 @BOTH
 def test_a_path_that_loses_its_state_once_has_no_shorter_timeout(limits: Limits) -> None:
     """It said "9.5 to 12 s, several devices", for good; hundreds survived longer in later rounds."""
@@ -243,7 +242,6 @@ def test_a_path_that_loses_its_state_once_has_no_shorter_timeout(limits: Limits)
     assert (seen > 10, undecided) == (True, 0), (seen, undecided)
 
 
-@pytest.mark.long
 @BOTH
 def test_a_path_that_never_forgets_but_loses_its_state_once_gets_no_timeout(limits: Limits) -> None:
     for seed in range(60):
@@ -254,7 +252,6 @@ def test_a_path_that_never_forgets_but_loses_its_state_once_gets_no_timeout(limi
         assert bracket.longest_survivor or bracket.survived, (seed, path.loses, took, bracket)
 
 
-@pytest.mark.long
 @BOTH
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.75, 0.25)])
 def test_two_devices_are_seen_although_the_path_loses_its_state(limits: Limits, shares: tuple[float, float]) -> None:
@@ -282,7 +279,6 @@ def test_deaths_of_one_round_alone_are_in_doubt(limits: Limits) -> None:
         assert (bracket.once, bracket.losses) == (True, ())
 
 
-@pytest.mark.long
 def test_two_devices_are_seen_also_where_few_silences_are_tried() -> None:
     """Half of the connections take each; those that are left quiet the longest must not all take one by chance."""
     for seed in range(200):
@@ -291,7 +287,6 @@ def test_two_devices_are_seen_also_where_few_silences_are_tried() -> None:
         assert (bracket.several_devices, bracket.revived_by) == (True, None), seed
 
 
-@pytest.mark.long
 def test_two_devices_are_named_also_where_the_bracket_is_soon_narrow() -> None:
     """A bracket that is narrow enough ends the search, but not before it is known why some connections outlived it."""
     for seed in range(150):
@@ -320,7 +315,6 @@ def test_fresh_connections_that_stand_late_hide_no_device(slow: float, busy: flo
         assert (bracket.survived or 0.0) <= start <= (bracket.forgotten or start), (seed, bracket)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("loose", [False, True])
 def test_fresh_connections_that_stand_late_make_no_bracket_wider(loose: bool) -> None:
     limits = Limits(8.0, 40.0, both_sides=True)
@@ -331,7 +325,6 @@ def test_fresh_connections_that_stand_late_make_no_bracket_wider(loose: bool) ->
         assert (bracket.survived or 0.0) <= timeout <= (bracket.forgotten or 0.0), (seed, bracket)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("connections", [78, 8])
 def test_a_proxy_that_answers_the_probes_of_both_ends_is_no_firewall(connections: int) -> None:
     """No probe of the peer ever arrives, whatever the silence: this was a loose firewall that forgets within 5 s."""
@@ -344,7 +337,6 @@ def test_a_proxy_that_answers_the_probes_of_both_ends_is_no_firewall(connections
         assert took < 4 * 60, (seed, took)
 
 
-@pytest.mark.long
 def test_a_loose_firewall_is_no_proxy() -> None:
     for seed in range(40):
         timeout = random.Random(seed).uniform(5.1, 60.0)
@@ -371,7 +363,6 @@ def test_survivors_of_a_moment_in_which_deaths_were_seen_late_are_not_below_the_
     assert bracket.uneven
 
 
-@pytest.mark.long
 def test_no_silence_is_tried_that_is_longer_than_was_asked_for() -> None:
     limits = Limits(8.0, 40.0, both_sides=True)
     for seed in range(50):
@@ -391,7 +382,6 @@ def test_a_machine_that_is_late_makes_no_round_longer_than_was_asked_for() -> No
     assert next_round(late, limits, 3) == []
 
 
-@pytest.mark.long
 def test_one_round_to_a_listener_finds_the_timeout_to_5_percent_while_it_passes_once() -> None:
     for seed in range(200):
         path, timeout = paths("plain", seed)
@@ -437,7 +427,6 @@ def test_a_listener_that_probes_late_makes_no_bracket_end_too_early(loose: bool)
         assert not bracket.several_devices
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("silently", [False, True])
 @pytest.mark.parametrize("limits", [LISTENER, FOREIGN], ids=["listener", "foreign"])
 def test_a_far_end_that_goes_away_makes_no_bracket(limits: Limits, silently: bool) -> None:

@@ -132,7 +132,6 @@ def test_each_path_has_moments_of_its_own() -> None:
     assert [(path, deaths[0].silence) for path, deaths in moments.closed(LATER)] == [(0, 100), (1, 50)]
 
 
-@pytest.mark.long
 def test_memory_is_bounded_however_many_connections_die_and_however_long_scans_go_on() -> None:
     moments = Moments(1)
     died(moments, [by_device(1000, 100 + number) for number in range(3 * MOST_TOGETHER)])

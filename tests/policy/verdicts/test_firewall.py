@@ -358,7 +358,6 @@ def test_the_most_urgent_are_asked_about_and_the_others_later() -> None:
     assert sorted(host.asked) == list(range(37, 101))
 
 
-@pytest.mark.long
 def test_it_is_asked_about_the_connection_of_one_user_however_many_urgent_ones_another_has() -> None:
     """And where both are root: about one of this host, however many there are in a container."""
     of_a_user: Socket = {"uid": 65534}

@@ -38,7 +38,6 @@ def test_the_outline_has_all_but_what_is_below_a_unit_or_container(tmp_path: Pat
     ]
 
 
-@pytest.mark.long
 def test_cgroups_as_deep_as_their_maker_likes_are_found(tmp_path: Path) -> None:
     """On Python 3.11, os.walk fails after a thousand levels."""
     deep, other = made(tmp_path, "a.service"), made(tmp_path, "b.service/below")

@@ -295,7 +295,6 @@ def test_any_bytes_are_rows_or_a_refusal(data: bytes) -> None:
     assert rows_or_refusal(data) <= len(data) // (16 + 72 + 4 + 144)
 
 
-@pytest.mark.long
 @given(mutated())
 def test_damaged_messages_are_rows_or_a_refusal(damaged: tuple[bytes, int]) -> None:
     """And never more rows than there is room for: no message is read twice."""
@@ -303,7 +302,6 @@ def test_damaged_messages_are_rows_or_a_refusal(damaged: tuple[bytes, int]) -> N
     assert rows_or_refusal(data) <= len(data) // (16 + 72 + 4 + 144)
 
 
-@pytest.mark.long
 @given(st.lists(LAYOUTS, max_size=30))
 def test_any_mix_of_layouts_gives_every_socket_once(layouts: list[list[bytes]]) -> None:
     """Whatever is grouped with whatever, each keeps its own values."""

@@ -240,7 +240,6 @@ def test_a_system_without_netlink_says_so(code: int, refusal: type[Exception], m
 # any bytes at all
 
 
-@pytest.mark.long
 @given(st.lists(st.binary(max_size=300) | mutated().map(lambda damaged: damaged[0]), max_size=6))
 def test_any_datagrams_end_a_dump_one_way_or_the_other(datagrams: list[bytes]) -> None:
     """A dump is complete, incomplete or refused; it never hangs, and never dies of anything else."""
