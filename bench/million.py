@@ -118,7 +118,7 @@ def main() -> int:
             Row("memory, at most", memory.peak / 1e6, "MB", at_most=500),
             Row("memory that stays, two scans after", stays / 1e6, "MB", at_most=200),
             Row("a scan of all of them, median", scanned * 1000, "ms", at_most=400),
-            Row("the kernel's own netlink dump of them", dumped * 1000, "ms"),
+            Row("the kernel's own dump of them", dumped * 1000, "ms"),
             Row("a scan / this dump", scanned / dumped, at_most=0.5),
         ],
     )
